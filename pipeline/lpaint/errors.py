@@ -1,0 +1,61 @@
+"""Errors that a user can cause, each with the exit code that the command line documents.
+
+A message is one sentence that says what was wrong, where, and what to do about it. Anything that is not an
+``LpaintError`` is a bug and keeps its traceback.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the ``lpaint`` command and of the stages."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    MODEL = 3
+    DEVICE = 4
+    DATA = 5
+    INTERRUPTED = 130
+
+
+class LpaintError(Exception):
+    """Base of every error that is the input's fault rather than the program's."""
+
+    exit_code: ExitCode = ExitCode.SOME_FAILED
+
+
+class ImageError(LpaintError):
+    """An input picture cannot be read or an output picture cannot be written."""
+
+    exit_code = ExitCode.SOME_FAILED
+
+
+class ParamsError(LpaintError):
+    """``params.yaml``, a profile or a command-line value is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ModelError(LpaintError):
+    """A model file is missing, damaged, or not one that lpaint exported."""
+
+    exit_code = ExitCode.MODEL
+
+
+class DeviceError(LpaintError):
+    """The device asked for is not there."""
+
+    exit_code = ExitCode.DEVICE
+
+
+class DataError(LpaintError):
+    """A data set is missing, empty, or too damaged to use."""
+
+    exit_code = ExitCode.DATA
+
+
+class TrainingError(LpaintError):
+    """Training cannot go on, e.g. because a loss is no longer finite."""
+
+    exit_code = ExitCode.SOME_FAILED
