@@ -1,0 +1,255 @@
+"""``params.yaml`` as frozen, validated sections. An unknown key or a bad value is an error that names it."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lpaint.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A frozen group of parameters in which unknown keys, wrong types and non-finite numbers are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Base(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    device: Literal["auto", "cuda", "cpu"]
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: Count
+    compile: Literal["auto", "on", "off"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yaml_booleans(cls, values: Any) -> Any:
+        # YAML 1.1 editors and `-S base.compile=off` turn on/off into booleans.
+        if isinstance(values, dict) and isinstance(values.get("compile"), bool):
+            return {**values, "compile": "on" if values["compile"] else "off"}
+        return values
+
+
+class Data(Section):
+    source: Literal["celeba", "folder", "synthetic"]
+    path: str
+    limit: Count
+    size: Annotated[int, Field(ge=16, le=1024)]
+    fit: Literal["crop", "stretch"]
+    validation_fraction: Share
+    test_fraction: Share
+    max_bad_fraction: Share
+    workers: Count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Data":
+        if self.source != "synthetic" and not self.path:
+            raise ValueError(f"path: is empty, but source {self.source} needs an archive or a folder")
+        if self.source == "synthetic" and self.limit == 0:
+            raise ValueError("limit: 0 (all images) makes no sense for source synthetic; give a number")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction: with test_fraction it leaves nothing to train on")
+        return self
+
+
+class Stroke(Section):
+    family: Literal["bezier"]
+    canvas: Annotated[int, Field(ge=16, le=256, multiple_of=16)]
+
+
+class Renderer(Section):
+    network: Literal["published"]
+    updates: Positive
+    batch_size: Positive
+    learning_rate: Rate
+    decay_at: list[Share]
+    validate_every: Positive
+    validation_strokes: Positive
+    checkpoint_every: Positive
+
+
+class Network(Section):
+    width: Annotated[int, Field(ge=4, le=256)]
+    learning_rate: Rate
+
+
+class Reward(Section):
+    l2: Annotated[float, Field(ge=0)]
+    l2_form: Literal["log_ratio", "difference"]
+    l2_epsilon: Annotated[float, Field(gt=0)]
+    gan: Annotated[float, Field(ge=0)]
+    gan_scale: Literal["running", "none"]
+
+
+class Per(Section):
+    alpha: Share
+    beta: Share
+    epsilon: Annotated[float, Field(gt=0)]
+    actor_sampling: Literal["shared", "uniform"]
+
+
+class Discriminator(Section):
+    width: Annotated[int, Field(ge=4, le=256)]
+    learning_rate: Rate
+    gradient_penalty: Annotated[float, Field(ge=0)]
+    tau: Rate
+    warmup_updates: Count
+    frozen: bool
+
+
+class Validation(Section):
+    every: Positive
+    images: Positive
+    strokes: Positive
+
+
+class Agent(Section):
+    algorithm: Literal["ddpg"]
+    gan: Literal["none", "wgan_gp"]
+    replay: Literal["uniform", "prioritized"]
+    renderer: Literal["exact", "neural"]
+    zoom: Annotated[list[Positive], Field(min_length=1)]
+    max_steps: Positive
+    bundle: Annotated[int, Field(ge=1, le=64)]
+    updates: Positive
+    updates_per_round: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    environments: Positive
+    replay_rounds: Positive
+    warmup_rounds: Positive
+    discount: Share
+    tau: Rate
+    max_gradient_norm: Annotated[float, Field(ge=0)]
+    flip: bool
+    actor: Network
+    critic: Network
+    decay_at: list[Share]
+    decay_by: Annotated[float, Field(gt=0, le=1)]
+    reward: Reward
+    per: Per
+    discriminator: Discriminator
+    validation: Validation
+    checkpoint_every: Positive
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Agent":
+        if self.gan == "none" and self.reward.l2 == 0:
+            raise ValueError("reward.l2: is 0 and gan is none, so there is no reward; set one of them")
+        if self.reward.l2 == 0 and self.reward.gan == 0:
+            raise ValueError("reward: l2 and gan are both 0, so there is no reward; set one above 0")
+        if self.zoom[0] != 1 or any(fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)):
+            raise ValueError("zoom: must start at 1 and each scale must be a multiple of the one before, e.g. [1, 2, 4]")
+        return self
+
+
+class Evaluate(Section):
+    images: Count
+    strokes: Annotated[list[Positive], Field(min_length=1)]
+    timelapses: Count
+
+
+class Export(Section):
+    opset: Annotated[int, Field(ge=18, le=23)]
+    register_model: Annotated[bool, Field(alias="register")]
+
+
+class Params(Section):
+    """All sections of ``params.yaml``."""
+
+    base: Base
+    data: Data
+    stroke: Stroke
+    renderer: Renderer
+    agent: Agent
+    evaluate: Evaluate
+    export: Export
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        if self.data.size < self.stroke.canvas:
+            raise ValueError(
+                f"stroke.canvas: {self.stroke.canvas} is larger than data.size {self.data.size}; "
+                "images must have at least the canvas's pixels"
+            )
+        if self.data.size % self.agent.zoom[-1]:
+            raise ValueError(f"agent.zoom: {self.agent.zoom[-1]} does not divide data.size {self.data.size}")
+        return self
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and validate a parameter file.
+
+    Raises:
+        ParamsError: the file is missing or not YAML, or a key is unknown, missing, or has a bad value.
+    """
+    path = Path(path)
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: there is no such file; run this in the root of an lpaint repository") from None
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ParamsError(f"{path}: cannot be read as YAML ({reason}); mend the file") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: holds no sections; it must have base, data, stroke, renderer, agent, ...")
+    return parse_params(values, str(path))
+
+
+def parse_params(values: dict[str, Any], origin: str) -> Params:
+    """Validate a nested mapping; ``origin`` names it in error messages.
+
+    Raises:
+        ParamsError: naming the first wrong key, and for an unknown one the nearest known.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(f"{origin}: {_sentence(error.errors()[0])}") from None
+
+
+def _sentence(problem: Any) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key}{_suggestion(location)}; remove it or correct its name"
+    if problem["type"] == "missing":
+        return f"key {key} is missing; add it (the committed params.yaml shows every key)"
+    if problem["type"] == "value_error":
+        message = str(problem["ctx"]["error"])
+        return f"{key}.{message}" if key else message
+    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{key} is {problem['input']!r}: {reason}"
+
+
+def _suggestion(location: list[str]) -> str:
+    """Nearest known key beside the unknown one, or wherever in the file that name belongs."""
+    section: Any = Params
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    siblings = [field.alias or name for name, field in section.model_fields.items()]
+    near = difflib.get_close_matches(location[-1], siblings, n=1)
+    if near:
+        return f" (did you mean {'.'.join([*location[:-1], near[0]])}?)"
+    everywhere = _all_keys(Params)
+    near = [key for key in everywhere if key.rsplit(".", 1)[-1] == location[-1]] or difflib.get_close_matches(
+        ".".join(location), everywhere, n=1
+    )
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        key = prefix + (field.alias or name)
+        keys.append(key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _all_keys(field.annotation, key + ".")
+    return keys
