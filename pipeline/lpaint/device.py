@@ -1,0 +1,71 @@
+"""What a stage computes on: device, precision, threads, compilation. Chosen by capability, never by a clock.
+
+The same machine must always choose the same, or a resumed training would not be the same training.
+"""
+
+import shutil
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from lpaint.errors import DeviceError
+from lpaint.params import Base
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The resolved choices of ``params.base``; ``as_dict`` goes into checkpoints and tracked runs."""
+
+    device: str
+    precision: str
+    threads: int
+    compile: bool
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device(self.device)
+
+    def autocast(self) -> Any:
+        """Context in which networks run: bfloat16 autocast, or nothing for fp32."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device, torch.bfloat16)
+        return nullcontext()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose_compute(base: Base) -> Compute:
+    """Resolve ``auto`` against this machine and set torch's thread count.
+
+    Raises:
+        DeviceError: ``base.device`` is ``cuda`` and no CUDA device answers.
+    """
+    has_cuda = torch.cuda.is_available()
+    if base.device == "cuda" and not has_cuda:
+        raise DeviceError("base.device is cuda, but torch finds no CUDA device here; set base.device to auto or cpu")
+    device = "cuda" if has_cuda and base.device != "cpu" else "cpu"
+    if base.threads:
+        torch.set_num_threads(base.threads)
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    precision = base.precision
+    if precision == "auto":
+        precision = "bf16" if _has_fast_bf16(device) else "fp32"
+    compiles = base.compile == "on" or (base.compile == "auto" and _can_compile(device))
+    return Compute(device, precision, torch.get_num_threads(), compiles)
+
+
+def _has_fast_bf16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _can_compile(device: str) -> bool:
+    return device == "cuda" or any(shutil.which(name) for name in ("g++", "clang++"))

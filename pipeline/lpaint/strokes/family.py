@@ -1,0 +1,44 @@
+"""What every stroke family provides."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class StrokeFamily(Protocol):
+    """A kind of brush: the meaning of its numbers and its exact rasteriser.
+
+    A stroke is ``parameters`` numbers in [0, 1]: first ``shape_parameters`` of shape, then red, green, blue. The shape
+    lives in the unit square of its *frame*; x is the row and y the column, as in the 2019 code.
+    """
+
+    name: str
+    shape_parameters: int
+    parameters: int
+    reach: float
+    """How far, at most, paint lies outside the frame, in sides of the frame."""
+
+    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
+        """Opacity of each stroke at each pixel, antialiased and differentiable in ``shape``.
+
+        Args:
+            shape: [N, shape_parameters], in [0, 1].
+            rows: [N, H], pixel centres in the frame's own coordinates; they may lie outside [0, 1].
+            columns: [N, W], likewise.
+            pitch: [N, 2], height and width of a pixel in frame coordinates.
+
+        Returns:
+            [N, H, W], in [0, 1].
+        """
+        ...
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random shapes to teach a renderer with: [count, shape_parameters], on the generator's device."""
+        ...
+
+
+def pixel_centres(count: int, size: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+    """``rows``, ``columns`` and ``pitch`` of ``count`` frames that each fill a ``size`` x ``size`` raster."""
+    centres = ((torch.arange(size, device=device) + 0.5) / size).expand(count, size)
+    return centres, centres, torch.full((count, 2), 1.0 / size, device=device)
