@@ -1,0 +1,1 @@
+"""The painting agent: networks, environment, update rule, training loop."""
