@@ -1,0 +1,175 @@
+"""Replay buffers: uniform, and prioritised after Schaul et al. 2016 (arXiv 1511.05952), behind one interface.
+
+Canvases are kept as uint8; targets are not kept at all but cut again from the data set by image and box.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from lpaint.replay.sum_tree import SumTree
+
+
+@dataclass(frozen=True)
+class View:
+    """Which part of which picture each of B environments paints: the target of a transition, by reference.
+
+    ``image`` [B] int64, row of the packed images; ``top`` and ``left`` [B] int64, corner of the square crop in pixels;
+    ``level`` [B] int64, index into the zoom's scales, which gives the side; ``flip`` [B] bool, mirrored left to right.
+    """
+
+    image: Tensor
+    top: Tensor
+    left: Tensor
+    level: Tensor
+    flip: Tensor
+
+    def __getitem__(self, indices: Tensor) -> Self:
+        return type(self)(*(getattr(self, field.name)[indices] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """B steps of painting. ``before`` and ``after`` [B, 3, S, S] uint8; ``step`` [B] int64, of the state before."""
+
+    before: Tensor
+    after: Tensor
+    view: View
+    step: Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Transitions with their ``indices`` [B] in the buffer and importance ``weights`` [B] (all 1 if drawn evenly)."""
+
+    transitions: Transitions
+    indices: Tensor
+    weights: Tensor
+
+
+class UniformReplay:
+    """Ring buffer drawn from evenly, with replacement."""
+
+    prioritized = False
+
+    def __init__(self, capacity: int, canvas: int, device: torch.device | str = "cpu") -> None:
+        def column(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.zeros(capacity, *shape, dtype=dtype, device=device)
+
+        self.capacity, self.device = capacity, torch.device(device)
+        self.size, self.cursor = 0, 0
+        self._columns = {
+            "before": column(3, canvas, canvas, dtype=torch.uint8),
+            "after": column(3, canvas, canvas, dtype=torch.uint8),
+            "step": column(dtype=torch.int64),
+            "image": column(dtype=torch.int64),
+            "top": column(dtype=torch.int64),
+            "left": column(dtype=torch.int64),
+            "level": column(dtype=torch.int64),
+            "flip": column(dtype=torch.bool),
+        }
+
+    def add(self, transitions: Transitions) -> None:
+        """Store B <= capacity transitions over the oldest ones."""
+        count = len(transitions.step)
+        slots = (torch.arange(count, device=self.device) + self.cursor) % self.capacity
+        view = transitions.view
+        for name, values in {"before": transitions.before, "after": transitions.after, "step": transitions.step}.items():
+            self._columns[name][slots] = values
+        for field in fields(view):
+            self._columns[field.name][slots] = getattr(view, field.name)
+        self.cursor = (self.cursor + count) % self.capacity
+        self.size = min(self.size + count, self.capacity)
+        self._stored(slots)
+
+    def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Sample:
+        """Draw ``count`` transitions by the buffer's own rule; ``beta`` in [0, 1] matters to prioritised ones only."""
+        return self.sample_evenly(count, generator)
+
+    def sample_evenly(self, count: int, generator: torch.Generator) -> Sample:
+        """Draw ``count`` transitions with equal probability, whatever their priorities."""
+        indices = torch.randint(self.size, (count,), generator=generator, device=self.device)
+        return self._gather(indices, torch.ones(count, device=self.device))
+
+    def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
+        """Tell the buffer the temporal-difference ``errors`` [B] found at ``indices`` [B]; here it does not care."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on as if never stopped."""
+        filled = {name: values[: self.size] for name, values in self._columns.items()}
+        return {"columns": filled, "size": self.size, "cursor": self.cursor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore ``state_dict``'s state into a buffer of the same capacity."""
+        self.size, self.cursor = state["size"], state["cursor"]
+        for name, values in state["columns"].items():
+            self._columns[name][: self.size] = values
+
+    def _stored(self, slots: Tensor) -> None:
+        """Called after new transitions took ``slots`` [B]."""
+
+    def _gather(self, indices: Tensor, weights: Tensor) -> Sample:
+        columns = {name: values[indices] for name, values in self._columns.items()}
+        before, after, step = (columns.pop(name) for name in ("before", "after", "step"))
+        return Sample(Transitions(before, after, View(**columns), step), indices, weights)
+
+
+class PrioritizedReplay(UniformReplay):
+    """Proportional prioritisation: P(i) = p_i^alpha / sum p^alpha, with p = |TD error| + epsilon.
+
+    Sampling is stratified, one draw in each of B equal parts of the total. Weights are (1 / (N P(i)))^beta over their
+    maximum *in the batch*. New transitions enter with the largest raw priority seen so far (alpha is applied once). Of
+    an index that a batch holds more than once, the largest of its errors is taken.
+    """
+
+    prioritized = True
+
+    def __init__(
+        self,
+        capacity: int,
+        canvas: int,
+        device: torch.device | str = "cpu",
+        *,
+        alpha: float = 0.7,
+        epsilon: float = 1e-3,
+    ) -> None:
+        super().__init__(capacity, canvas, device)
+        self.alpha, self.epsilon = alpha, epsilon
+        self.tree = SumTree(capacity, device)
+        self.largest = torch.ones((), dtype=torch.float64, device=self.device)
+
+    def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Sample:
+        """Draw ``count`` transitions in proportion to priority."""
+        offsets = torch.rand(count, dtype=torch.float64, generator=generator, device=self.device)
+        strata = torch.arange(count, dtype=torch.float64, device=self.device)
+        total = self.tree.total
+        indices = self.tree.find((strata + offsets) / count * total)
+        probability = self.tree[indices] / total
+        weights = (self.size * probability) ** -beta
+        return self._gather(indices, (weights / weights.max()).float())
+
+    def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
+        """Set priorities from temporal-difference ``errors`` [B] at ``indices`` [B]."""
+        if errors.shape != indices.shape:
+            raise ValueError(f"errors have shape {tuple(errors.shape)}, indices {tuple(indices.shape)}; both must be [B]")
+        raw = errors.detach().abs().double() + self.epsilon
+        self.largest = torch.maximum(self.largest, raw.max())
+        unique, inverse = torch.unique(indices, return_inverse=True)
+        merged = torch.zeros(len(unique), dtype=torch.float64, device=self.device)
+        merged.scatter_reduce_(0, inverse, raw, "amax")
+        self.tree.set(unique, merged**self.alpha)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The uniform buffer's state and the priorities."""
+        return {**super().state_dict(), "nodes": self.tree.nodes, "largest": self.largest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore ``state_dict``'s state."""
+        super().load_state_dict(state)
+        self.tree.nodes.copy_(state["nodes"])
+        self.largest = state["largest"].to(self.device)
+
+    def _stored(self, slots: Tensor) -> None:
+        self.tree.set(slots, (self.largest**self.alpha).expand(len(slots)))
