@@ -1,0 +1,78 @@
+"""What the agent is paid for: how much closer a step brought the canvas to its target."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lpaint.gan import pair
+from lpaint.params import Reward
+
+Score = Callable[[Tensor], Tensor]
+"""Target discriminator: pairs [B, 6, S, S] -> [B]."""
+
+
+class RewardModel:
+    """Weighted sum of an L2 reward and a discriminator's reward.
+
+    L2, with d the mean squared error over pixels and channels: ``difference``, d_before - d_after (Huang et al. 2019,
+    section 3.2); or ``log_ratio``, log((d_before + e) / (d_after + e)), which weighs early and late steps alike.
+    GAN: D(after, target) - D(before, target). Each discriminator has a scale of its own, so with ``gan_scale: running``
+    it is divided by its running root mean square, kept in the checkpoint; ``none`` takes it as it is, as published.
+
+    ``score`` is None where there is no GAN; then the gan weight is ignored.
+    """
+
+    def __init__(self, settings: Reward, score: Score | None, device: torch.device) -> None:
+        self.settings = settings
+        self.score = score if settings.gan else None
+        self.mean_square = torch.ones((), device=device)
+        self._observed = torch.zeros((), device=device)
+
+    def __call__(self, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
+        """Canvases and target [B, 3, S, S] in [0, 1] -> rewards [B], differentiable in ``after``."""
+        reward = torch.zeros(len(before), device=before.device)
+        if self.settings.l2:
+            reward = reward + self.settings.l2 * self._l2(before, after, target)
+        if self.score is not None:
+            gain = self.gain(before, after, target)
+            if self.settings.gan_scale == "running":
+                gain = gain / (self.mean_square.sqrt() + 1e-8)
+            reward = reward + self.settings.gan * gain
+        return reward
+
+    def gain(self, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
+        """The discriminator's unscaled reward [B]."""
+        assert self.score is not None
+        return self.score(pair(after, target)) - self.score(pair(before, target))
+
+    @torch.no_grad()
+    def observe(self, before: Tensor, after: Tensor, target: Tensor) -> None:
+        """Let the running scale follow a batch of transitions; bias-corrected, so the first batch sets it."""
+        if self.score is None or self.settings.gan_scale != "running":
+            return
+        square = self.gain(before, after, target).square().mean()
+        self._observed += 1
+        rate = torch.maximum(1 / self._observed, torch.full_like(self._observed, 0.01))
+        self.mean_square += rate * (square - self.mean_square)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running scale."""
+        return {"mean_square": self.mean_square.clone(), "observed": self._observed.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the running scale."""
+        self.mean_square.copy_(state["mean_square"])
+        self._observed.copy_(state["observed"])
+
+    def _l2(self, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
+        was, now = squared_error(before, target), squared_error(after, target)
+        if self.settings.l2_form == "difference":
+            return was - now
+        return torch.log((was + self.settings.l2_epsilon) / (now + self.settings.l2_epsilon))
+
+
+def squared_error(canvas: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over pixels and channels: [B, 3, S, S] -> [B]."""
+    return (canvas - target).square().mean((1, 2, 3))

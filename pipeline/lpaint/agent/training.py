@@ -1,0 +1,253 @@
+"""The agent's training loop: rounds of episodes and updates, with validation, checkpoints and resumption."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lpaint.agent.ddpg import Ddpg
+from lpaint.agent.environment import Compositor, Pictures, Rasteriser, rollout
+from lpaint.agent.model import TorchPaintingModel
+from lpaint.agent.networks import Actor, Critic
+from lpaint.checkpoint import ResumeState, generator_state, restore_generator
+from lpaint.data.dataset import PreparedData
+from lpaint.device import Compute
+from lpaint.errors import TrainingError
+from lpaint.gan import PairDiscriminator
+from lpaint.metrics import l2, psnr, reward
+from lpaint.painting.painter import paint_by_error
+from lpaint.params import Params
+from lpaint.plots import sheet
+from lpaint.replay import build_replay
+from lpaint.strokes import get_family
+from lpaint.tracking import Tracker
+
+
+@dataclass
+class Progress:
+    """Where a training stands; part of its checkpoint."""
+
+    update: int = 0
+    rounds: int = 0
+    transitions: int = 0
+    seconds: float = 0.0
+    best_l2: float = math.inf
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training leaves: the best actor's weights, its curve, and the settings to rebuild it from."""
+
+    actor: Actor
+    settings: dict[str, Any]
+    progress: Progress
+
+
+def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
+    """What an actor's weights file says of itself."""
+    agent = params.agent
+    return {
+        "canvas": params.stroke.canvas,
+        "family": params.stroke.family,
+        "bundle": agent.bundle,
+        "max_steps": agent.max_steps,
+        "zoom": agent.zoom,
+        "width": agent.actor.width,
+        "algorithm": agent.algorithm,
+        "gan": agent.gan,
+        "replay": agent.replay,
+        "seed": params.base.seed,
+        "data_source": params.data.source,
+        "data_digest": data.digest,
+    }
+
+
+class AgentTraining:
+    """A training that can be stopped after any round and goes on from its last checkpoint.
+
+    Args:
+        params: all parameters; ``stroke``, ``agent`` and ``base.seed`` matter.
+        data: the prepared images.
+        compute: device, precision, threads.
+        rasteriser: draws shapes on the agent's canvas, exactly or by a network.
+        resume: where checkpoints go.
+        tracker: receives metrics and painted sheets.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        data: PreparedData,
+        compute: Compute,
+        rasteriser: Rasteriser,
+        resume: ResumeState,
+        tracker: Tracker,
+    ) -> None:
+        self.params, self.settings, self.compute = params, params.agent, compute
+        self.resume, self.tracker = resume, tracker
+        device, seed = compute.torch_device, params.base.seed
+        family = get_family(params.stroke.family)
+        # Initialisation draws from torch's global generator; it is set here and used nowhere else.
+        torch.manual_seed(seed)
+        actor = Actor(params.stroke.canvas, self.settings.bundle, family.parameters, self.settings.actor.width)
+        critic = Critic(self.settings.critic.width)
+        discriminator = None if self.settings.gan == "none" else PairDiscriminator(self.settings.discriminator.width)
+        images = torch.from_numpy(data.images)
+        train = torch.from_numpy(data.split("train"))
+        self.pictures = Pictures(images, train, params.stroke.canvas, self.settings.zoom, device)
+        self.painter = Compositor(family, rasteriser)
+        self.agent = Ddpg(self.settings, actor, critic, discriminator, self.pictures, self.painter, compute)
+        self.episode = self.settings.environments * self.settings.max_steps * len(self.settings.zoom)
+        capacity = self.settings.replay_rounds * self.episode
+        self.replay = build_replay(self.settings.replay, capacity, params.stroke.canvas, device, self.settings.per)
+        self.rng = torch.Generator(device).manual_seed(seed)
+        self.actor_settings = actor_settings(params, data)
+        rows = data.split("validation")[: self.settings.validation.images]
+        self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
+        self.progress = Progress()
+        self.best = self._actor_state()
+        self._restore()
+
+    def run(self, on_round: Callable[[Progress], None] | None = None) -> TrainingResult:
+        """Train to ``agent.updates``; ``on_round`` is called after each round and may raise to stop.
+
+        Raises:
+            TrainingError: a loss or a weight is no longer finite.
+        """
+        total = self.settings.updates
+        bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty())
+        with bar:
+            while self.progress.update < total:
+                started, before = time.perf_counter(), self.progress.update
+                metrics = self._round()
+                self.progress.seconds += time.perf_counter() - started
+                done = self.progress.update
+                bar.update(done - before)
+                self._check_finite(metrics)
+                if metrics:
+                    self._log(metrics, done - before, time.perf_counter() - started)
+                if self._passed(before, self.settings.validation.every):
+                    self._validate()
+                if self._passed(before, self.settings.checkpoint_every):
+                    self._save()
+                if on_round is not None:
+                    on_round(self.progress)
+        actor = self.agent.actor
+        actor.load_state_dict(self.best)
+        return TrainingResult(actor.eval(), self.actor_settings, self.progress)
+
+    def _round(self) -> dict[str, float]:
+        """One round of episodes into the replay, then updates; mean metrics of the updates."""
+        self.agent.actor.eval()
+        for transitions in rollout(
+            self.pictures,
+            self.painter,
+            self.agent.policy,
+            self.settings.environments,
+            self.settings.max_steps,
+            self.settings.flip,
+            self.rng,
+        ):
+            self.replay.add(transitions)
+        self.progress.rounds += 1
+        self.progress.transitions += self.episode
+        if self.progress.rounds < self.settings.warmup_rounds:
+            return {}
+        self.agent.actor.train()
+        if self.progress.update == 0:
+            self.agent.warm_up_discriminator(self.replay, self.rng)
+        count = min(self.settings.updates_per_round, self.settings.updates - self.progress.update)
+        sums: dict[str, torch.Tensor] = {}
+        for _ in range(count):
+            share = self.progress.update / self.settings.updates
+            beta = self.settings.per.beta + (1 - self.settings.per.beta) * share
+            for name, value in self.agent.update(self.replay, beta, self._learning_rate_factor(share), self.rng).items():
+                sums[name] = sums[name] + value if name in sums else value
+            self.progress.update += 1
+        # Reading the sums is the round's only synchronisation with the device.
+        return {name: float(value) / count for name, value in sums.items()}
+
+    def _learning_rate_factor(self, share: float) -> float:
+        return self.settings.decay_by ** sum(share >= decay for decay in self.settings.decay_at)
+
+    def _passed(self, before: int, every: int) -> bool:
+        """Whether this round crossed a multiple of ``every`` updates or ended the training."""
+        done = self.progress.update
+        return done > before and (done // every > before // every or done >= self.settings.updates)
+
+    def _check_finite(self, metrics: dict[str, float]) -> None:
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(
+                f"train_agent: {bad[0]} was no longer finite in the updates before {self.progress.update}; the last good "
+                f"checkpoint is kept in {self.resume.directory}; lower the learning rates or agent.max_gradient_norm"
+            )
+
+    def _log(self, metrics: dict[str, float], updates: int, seconds: float) -> None:
+        speed = {"charts/updates_per_second": updates / seconds, "charts/transitions": self.progress.transitions}
+        self.tracker.log_metrics(metrics | speed, self.progress.update)
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        actor = self.agent.actor
+        actor.eval()
+        model = TorchPaintingModel(actor, self.actor_settings, self.compute)
+        budget = self.settings.validation.strokes
+        targets = self.validation_targets
+        canvas = paint_by_error(model, targets, [budget]).snapshots[budget]
+        row = {
+            "update": self.progress.update,
+            "transitions": self.progress.transitions,
+            "samples": self.progress.update * self.settings.batch_size,
+            "seconds": self.progress.seconds,
+            "l2": float(l2(canvas, targets).mean()),
+            "psnr": float(psnr(canvas, targets).mean()),
+            "reward": float(reward(canvas, targets).mean()),
+        }
+        self.progress.curve.append(row)
+        names = ("l2", "psnr", "reward")
+        self.tracker.log_metrics({f"validation/{name}": row[name] for name in names}, self.progress.update)
+        shown = min(8, len(targets))
+        self.tracker.log_image(
+            "validation", sheet([list(targets[:shown]), list(canvas[:shown])]), self.progress.update
+        )
+        tqdm.write(
+            f"update {row['update']}: L2 {row['l2']:.5f}, reward {row['reward']:.4f} at {budget} strokes, "
+            f"{row['seconds']:.0f} s",
+            file=sys.stderr,
+        )
+        if row["l2"] < self.progress.best_l2:
+            self.progress.best_l2 = row["l2"]
+            self.best = self._actor_state()
+
+    def _actor_state(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().clone() for name, value in self.agent.actor.state_dict().items()}
+
+    def _save(self) -> None:
+        self.resume.save(
+            {
+                "progress": vars(self.progress),
+                "agent": self.agent.state_dict(),
+                "replay": self.replay.state_dict(),
+                "rng": generator_state(self.rng),
+                "best": self.best,
+            }
+        )
+
+    def _restore(self) -> None:
+        state = self.resume.load(self.compute.torch_device)
+        if state is None:
+            return
+        self.progress = Progress(**state["progress"])
+        self.agent.load_state_dict(state["agent"])
+        self.replay.load_state_dict(state["replay"])
+        restore_generator(self.rng, state["rng"])
+        self.best = state["best"]
+        print(f"resumed at update {self.progress.update}", flush=True)
