@@ -1,0 +1,350 @@
+"""Turning pictures into strokes: the whole picture first, then tiles, with numpy and a painting model.
+
+Pictures of any aspect are squashed to a unit square; a tile is a box of pixels in it. Every stroke is kept with its
+*frame*, the box (top, left, height, width) in the unit square in which the model placed it, so that the same strokes
+can be drawn at any size. Strokes are not cut at the edges of their tile.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from lpaint.painting.resample import resize
+
+_VISIT_DISCOUNT = 0.7
+_REJECTED_VISITS = 6
+_PATIENCE = 40
+_SHAPE = 10
+# Opacity maps drawn at once hold at most this many pixels: they stay in cache, and memory stays bounded.
+_PIXELS_AT_ONCE = 1 << 18
+
+
+class PaintingModel(Protocol):
+    """What the painter needs of a trained model; float32 arrays in and out."""
+
+    canvas: int
+    bundle: int
+    max_steps: int
+    zoom: tuple[int, ...]
+    reach: float
+
+    def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+        """Canvas and target [B, 3, S, S] in [0, 1], step fraction [B] -> strokes [B, bundle, parameters]."""
+        ...
+
+    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+        """Shapes [N, parameters - 3], pixel centres [N, h] and [N, w] and pixel size [N, 2] -> opacity [N, h, w]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """Strokes in painting order: ``frames`` [N, 4] (top, left, height, width in the unit square) and ``values`` [N, P]."""
+
+    frames: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass
+class Painting:
+    """What ``paint_by_error`` and ``paint_grid`` return for B pictures.
+
+    ``snapshots``: stroke budget -> canvases [B, 3, H, W]; ``strokes``: one ``Strokes`` a picture.
+    """
+
+    snapshots: dict[int, np.ndarray]
+    strokes: list[Strokes]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of whole pixels: first row, first column, height, width."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def widened(self, reach: float, height: int, width: int) -> "Box":
+        """The box grown by ``reach`` of its sides, moved and cut to lie in a height x width raster."""
+        tall = min(height, self.height + 2 * int(np.ceil(self.height * reach)))
+        wide = min(width, self.width + 2 * int(np.ceil(self.width * reach)))
+        top = min(max(0, self.top - (tall - self.height) // 2), height - tall)
+        left = min(max(0, self.left - (wide - self.width) // 2), width - wide)
+        return Box(top, left, tall, wide)
+
+
+@dataclass
+class _Easel:
+    """Canvases in work, what is on them, and how often each tile was visited."""
+
+    target: np.ndarray
+    canvas: np.ndarray
+    budgets: list[int]
+    used: np.ndarray
+    snapshots: dict[int, np.ndarray]
+    frames: list[list[np.ndarray]] = field(default_factory=list)
+    values: list[list[np.ndarray]] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, target: np.ndarray, budgets: Sequence[int]) -> "_Easel":
+        count = len(target)
+        snapshots = {budget: np.zeros_like(target) for budget in budgets}
+        lists: tuple[list, list] = ([[] for _ in range(count)], [[] for _ in range(count)])
+        return cls(target, np.zeros_like(target), sorted(budgets), np.zeros(count, int), snapshots, *lists)
+
+    @property
+    def full(self) -> np.ndarray:
+        return self.used >= self.budgets[-1]
+
+    def paint(self, model: PaintingModel, who: np.ndarray, boxes: list[Box], fraction: np.ndarray) -> np.ndarray:
+        """Let the model paint one bundle in ``boxes[i]`` (all of one size) of picture ``who[i]``, each at most once.
+
+        A stroke is kept only if it lowers the squared error; returns [len(who)] whether any was kept.
+        """
+        height, width = self.target.shape[2:]
+        crops = [
+            resize(np.stack([image[b][:, *box.slices()] for b, box in zip(who, boxes, strict=True)]), *2 * (model.canvas,))
+            for image in (self.canvas, self.target)
+        ]
+        strokes = model.act(*crops, fraction.astype(np.float32))
+        windows = [box.widened(model.reach, height, width) for box in boxes]
+        alpha = _rasterise(model, strokes, boxes, windows)
+        pieces = [np.stack([image[b][:, *w.slices()] for b, w in zip(who, windows, strict=True)]) for image in (self.canvas, self.target)]
+        canvas, target = pieces
+        error = np.square(canvas - target).sum((1, 2, 3))
+        kept_any = np.zeros(len(who), bool)
+        for k in range(model.bundle):
+            colour = strokes[:, k, _SHAPE:, None, None]
+            after = canvas + alpha[:, k, None] * (colour - canvas)
+            error_after = np.square(after - target).sum((1, 2, 3))
+            keep = (error_after < error) & ~self.full[who]
+            canvas = np.where(keep[:, None, None, None], after, canvas)
+            error = np.where(keep, error_after, error)
+            kept_any |= keep
+            self._record(who, keep, boxes, windows, strokes[:, k], canvas)
+        for i, b in enumerate(who):
+            self.canvas[b][:, *windows[i].slices()] = canvas[i]
+        return kept_any
+
+    def _record(
+        self, who: np.ndarray, keep: np.ndarray, boxes: list[Box], windows: list[Box], values: np.ndarray, canvas: np.ndarray
+    ) -> None:
+        height, width = self.target.shape[2:]
+        for i in np.flatnonzero(keep):
+            b, box = who[i], boxes[i]
+            self.used[b] += 1
+            self.frames[b].append(np.array([box.top / height, box.left / width, box.height / height, box.width / width]))
+            self.values[b].append(values[i])
+            if self.used[b] in self.snapshots:
+                self.canvas[b][:, *windows[i].slices()] = canvas[i]
+                self.snapshots[int(self.used[b])][b] = self.canvas[b]
+
+    def finish(self) -> Painting:
+        """The painting; budgets that a picture did not use up show its last canvas."""
+        for budget, snapshot in self.snapshots.items():
+            unfinished = self.used < budget
+            snapshot[unfinished] = self.canvas[unfinished]
+        strokes = [
+            Strokes(np.array(frames, np.float32).reshape(-1, 4), np.array(values, np.float32).reshape(len(values), -1))
+            for frames, values in zip(self.frames, self.values, strict=True)
+        ]
+        return Painting(self.snapshots, strokes)
+
+
+def paint_by_error(
+    model: PaintingModel,
+    target: np.ndarray,
+    budgets: Sequence[int],
+    on_progress: Callable[[int], None] | None = None,
+) -> Painting:
+    """Paint pictures within a budget of strokes, where the remaining error is largest.
+
+    First ``model.max_steps`` steps on the whole picture; then, a bundle at a time, the tile with the largest remaining
+    squared error, among overlapping tiles (half a tile apart) at every scale of the model's zoom and one finer. Each
+    visit discounts a tile; a bundle of which nothing helped discounts it much. A model that never saw tiles
+    (zoom [1]) goes on with the whole picture.
+
+    Args:
+        model: the trained painter.
+        target: [B, 3, H, W] float32 in [0, 1].
+        budgets: stroke counts at which to keep the canvases; the largest ends the painting.
+        on_progress: called with the least number of strokes that any picture has.
+
+    Returns:
+        Snapshots at each budget (fewer strokes where nothing more helped) and the strokes.
+    """
+    height, width = target.shape[2:]
+    easel = _Easel.start(target, budgets)
+    everyone = np.arange(len(target))
+    whole = Box(0, 0, height, width)
+    for k in range(model.max_steps):
+        who = everyone[~easel.full]
+        if len(who):
+            easel.paint(model, who, [whole] * len(who), np.full(len(who), k / model.max_steps))
+    tiles, scale_of = _tiles(model.zoom, height, width)
+    visits = np.full((len(target), len(tiles)), float(model.max_steps) if len(model.zoom) == 1 else 0.0)
+    fruitless = np.zeros(len(target), int)
+    while len(who := everyone[~easel.full & (fruitless < _PATIENCE)]):
+        remaining = _remaining_error(easel, who, tiles)
+        chosen = np.argmax(remaining * _VISIT_DISCOUNT ** visits[who], 1)
+        for scale in np.unique(scale_of[chosen]):
+            group = np.flatnonzero(scale_of[chosen] == scale)
+            pictures, picks = who[group], chosen[group]
+            step = np.minimum(model.max_steps - 1, visits[pictures, picks])
+            kept = easel.paint(model, pictures, [tiles[t] for t in picks], step / model.max_steps)
+            visits[pictures, picks] += np.where(kept, 1, _REJECTED_VISITS)
+            fruitless[pictures] = np.where(kept, 0, fruitless[pictures] + 1)
+        if on_progress is not None:
+            on_progress(int(easel.used.min()))
+    return easel.finish()
+
+
+def paint_grid(
+    model: PaintingModel,
+    target: np.ndarray,
+    divide: int,
+    steps: int,
+    on_progress: Callable[[int], None] | None = None,
+) -> Painting:
+    """Paint one picture evenly: ``steps`` steps on the whole, then ``steps`` steps on each tile of a grid.
+
+    The published way (Huang et al. 2019, section 4.4), except that strokes are not cut at the tiles' edges, each step
+    sees what its neighbours painted, and a stroke that would raise the error is left out.
+
+    Args:
+        model: the trained painter.
+        target: [3, H, W] float32 in [0, 1].
+        divide: tiles a side; 1 = the whole picture only.
+        steps: bundles on the whole picture, and on each tile.
+        on_progress: called with the number of bundles painted so far.
+    """
+    _, height, width = target.shape
+    easel = _Easel.start(target[None], [steps * model.bundle * (1 + divide * divide)])
+    who = np.zeros(1, int)
+    grid = [Box(0, 0, height, width)], _grid(divide, height, width)
+    done = 0
+    for boxes in grid if divide > 1 else grid[:1]:
+        for k in range(steps):
+            fraction = np.array([min(k, model.max_steps - 1) / model.max_steps])
+            for box in boxes:
+                easel.paint(model, who, [box], fraction)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done)
+    return easel.finish()
+
+
+def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int) -> Iterator[np.ndarray]:
+    """Draw strokes on a black canvas of any size; yields the canvas [3, height, width] after each stroke.
+
+    The array is the same one each time, so memory holds one canvas; copy it to keep it.
+    """
+    canvas = np.zeros((3, height, width), np.float32)
+    yield canvas
+    boxes = [_frame_window(frame, model.reach, height, width) for frame in strokes.frames]
+    for start, stop in _runs(boxes):
+        alpha = _rasterise_frames(model, strokes.values[start:stop], strokes.frames[start:stop], boxes[start:stop], height, width)
+        for i in range(start, stop):
+            piece = canvas[:, *boxes[i].slices()]
+            piece += alpha[i - start] * (strokes.values[i, _SHAPE:, None, None] - piece)
+            yield canvas
+
+
+def _tiles(zoom: Sequence[int], height: int, width: int) -> tuple[list[Box], np.ndarray]:
+    """Overlapping tiles of every scale, and the scale of each; the whole picture alone where the model never zooms."""
+    scales = [1] if len(zoom) == 1 else [*zoom[1:], 2 * zoom[-1]]
+    boxes, scale_of = [], []
+    for scale in scales:
+        tall, wide = max(1, round(height / scale)), max(1, round(width / scale))
+        for i in range(2 * scale - 1):
+            for j in range(2 * scale - 1):
+                top = min(round(i * height / (2 * scale)), height - tall)
+                left = min(round(j * width / (2 * scale)), width - wide)
+                boxes.append(Box(top, left, tall, wide))
+                scale_of.append(scale)
+    return boxes, np.array(scale_of)
+
+
+def _grid(divide: int, height: int, width: int) -> list[Box]:
+    """Even grid of divide x divide boxes that cover every pixel once."""
+    rows = np.linspace(0, height, divide + 1).round().astype(int)
+    columns = np.linspace(0, width, divide + 1).round().astype(int)
+    return [
+        Box(top, left, max(1, bottom - top), max(1, right - left))
+        for top, bottom in zip(rows[:-1], rows[1:], strict=True)
+        for left, right in zip(columns[:-1], columns[1:], strict=True)
+    ]
+
+
+def _remaining_error(easel: _Easel, who: np.ndarray, tiles: list[Box]) -> np.ndarray:
+    """Summed squared error of each tile, [len(who), tiles], from one integral image a picture."""
+    error = np.square(easel.canvas[who] - easel.target[who]).sum(1, dtype=np.float64)
+    integral = np.pad(error.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
+    top, left = np.array([tile.top for tile in tiles]), np.array([tile.left for tile in tiles])
+    bottom, right = top + [tile.height for tile in tiles], left + [tile.width for tile in tiles]
+    corners = integral[:, bottom, right] - integral[:, top, right] - integral[:, bottom, left] + integral[:, top, left]
+    return corners
+
+
+def _rasterise(model: PaintingModel, strokes: np.ndarray, boxes: list[Box], windows: list[Box]) -> np.ndarray:
+    """Opacity [n, bundle, h, w] of strokes [n, bundle, P] placed in ``boxes``, on ``windows`` of one size."""
+    count, bundle, parameters = strokes.shape
+    rows, columns, pitch = _coordinates(
+        np.array([[box.top, box.left, box.height, box.width] for box in boxes], np.float64), windows
+    )
+    repeated = (np.repeat(array, bundle, 0) for array in (rows, columns, pitch))
+    flat = strokes.reshape(count * bundle, parameters)
+    alpha = _in_chunks(model, flat[:, :_SHAPE], *repeated)
+    return alpha.reshape(count, bundle, *alpha.shape[1:])
+
+
+def _rasterise_frames(
+    model: PaintingModel, values: np.ndarray, frames: np.ndarray, windows: list[Box], height: int, width: int
+) -> np.ndarray:
+    pixels = frames.astype(np.float64) * [height, width, height, width]
+    return _in_chunks(model, values[:, :_SHAPE], *_coordinates(pixels, windows))
+
+
+def _coordinates(frames: np.ndarray, windows: list[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixel centres of ``windows`` in the coordinates of ``frames`` [n, 4] (in pixels), and the pixels' size."""
+    rows = np.array([np.arange(w.top, w.top + w.height) for w in windows]) + 0.5
+    columns = np.array([np.arange(w.left, w.left + w.width) for w in windows]) + 0.5
+    rows = (rows - frames[:, :1]) / frames[:, 2:3]
+    columns = (columns - frames[:, 1:2]) / frames[:, 3:4]
+    return rows.astype(np.float32), columns.astype(np.float32), (1 / frames[:, 2:]).astype(np.float32)
+
+
+def _in_chunks(model: PaintingModel, *arrays: np.ndarray) -> np.ndarray:
+    pixels = arrays[1].shape[1] * arrays[2].shape[1]
+    chunk = max(1, _PIXELS_AT_ONCE // pixels)
+    if len(arrays[0]) <= chunk:
+        return model.rasterise(*arrays)
+    parts = range(0, len(arrays[0]), chunk)
+    return np.concatenate([model.rasterise(*(array[at : at + chunk] for array in arrays)) for at in parts])
+
+
+def _frame_window(frame: np.ndarray, reach: float, height: int, width: int) -> Box:
+    top, left, tall, wide = frame * [height, width, height, width]
+    box = Box(int(np.floor(top)), int(np.floor(left)), int(np.ceil(tall)) + 1, int(np.ceil(wide)) + 1)
+    return box.widened(reach, height, width)
+
+
+def _runs(boxes: list[Box]) -> Iterator[tuple[int, int]]:
+    """Stretches of consecutive strokes whose windows have one size and whose opacity maps fit in memory together."""
+    start = 0
+    for i in range(1, len(boxes) + 1):
+        first = boxes[start]
+        most = max(1, _PIXELS_AT_ONCE // (first.height * first.width))
+        differs = i < len(boxes) and (boxes[i].height, boxes[i].width) != (first.height, first.width)
+        if i == len(boxes) or differs or i - start >= most:
+            yield start, i
+            start = i

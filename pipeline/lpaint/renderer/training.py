@@ -1,0 +1,130 @@
+"""Pretraining of a neural renderer: the exact rasteriser teaches, drawing fresh strokes on the device."""
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from lpaint.checkpoint import ResumeState, generator_state, restore_generator
+from lpaint.device import Compute
+from lpaint.errors import TrainingError
+from lpaint.params import Params
+from lpaint.renderer.networks import build_renderer
+from lpaint.strokes import get_family, pixel_centres
+from lpaint.tracking import Tracker
+
+
+@dataclass
+class RendererProgress:
+    """Where a pretraining stands; part of its checkpoint. ``curve`` rows: update, train_l2, l1, l2."""
+
+    update: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+class RendererTraining:
+    """Minimises the squared error between the network's opacity and the exact rasteriser's.
+
+    Batches are drawn fresh, so there is nothing to overfit; validation uses strokes of a seed of their own.
+    Huang et al. 2019 train 500,000 updates of 64 strokes with Adam at 1e-4, divided by 10 at 200,000 and 400,000.
+    """
+
+    def __init__(self, params: Params, compute: Compute, resume: ResumeState, tracker: Tracker) -> None:
+        self.settings, self.compute, self.resume, self.tracker = params.renderer, compute, resume, tracker
+        self.device = compute.torch_device
+        self.family = get_family(params.stroke.family)
+        self.canvas = params.stroke.canvas
+        torch.manual_seed(params.base.seed)
+        self.network = build_renderer(self.settings.network, self.family.shape_parameters, self.canvas).to(self.device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate, fused=True)
+        self.rng = torch.Generator(self.device).manual_seed(params.base.seed)
+        # A seed that base.seed, below 2**32, cannot take.
+        held_out = torch.Generator(self.device).manual_seed(2**40)
+        self.validation_shapes = self.family.sample(self.settings.validation_strokes, held_out)
+        self.progress = RendererProgress()
+        self._restore()
+
+    def run(self, on_update: Callable[[RendererProgress], None] | None = None) -> nn.Module:
+        """Train to ``renderer.updates`` and return the network in evaluation mode.
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+        """
+        total, every = self.settings.updates, self.settings.validate_every
+        recent: list[Tensor] = []
+        with tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty()) as bar:
+            while self.progress.update < total:
+                recent.append(self._update())
+                self.progress.update += 1
+                bar.update()
+                done = self.progress.update
+                if done % every == 0 or done == total:
+                    self._validate(torch.stack(recent).mean().item())
+                    recent.clear()
+                # Saved after a validation only, so that a resumed curve has every update in it once.
+                if done % (every * math.ceil(self.settings.checkpoint_every / every)) == 0 and done < total:
+                    self._save()
+                if on_update is not None:
+                    on_update(self.progress)
+        return self.network.eval()
+
+    @torch.no_grad()
+    def draw(self, shape: Tensor) -> Tensor:
+        """The teacher: shapes [N, shape_parameters] -> exact opacity [N, S, S]."""
+        return self.family.rasterise(shape, *pixel_centres(len(shape), self.canvas, self.device))
+
+    def _update(self) -> Tensor:
+        share = self.progress.update / self.settings.updates
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * 0.1 ** sum(share >= at for at in self.settings.decay_at)
+        shape = self.family.sample(self.settings.batch_size, self.rng)
+        with self.compute.autocast():
+            alpha = self.network(shape)
+        loss = F.mse_loss(alpha.float(), self.draw(shape))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _validate(self, train_l2: float) -> None:
+        self.network.eval()
+        difference = [self.network(part) - self.draw(part) for part in self.validation_shapes.split(256)]
+        self.network.train()
+        l1 = torch.cat([part.abs().mean((1, 2)) for part in difference]).mean().item()
+        l2 = torch.cat([part.square().mean((1, 2)) for part in difference]).mean().item()
+        if not (math.isfinite(train_l2) and math.isfinite(l2)):
+            raise TrainingError(
+                f"pretrain_renderer: the loss was no longer finite before update {self.progress.update}; the last good "
+                f"checkpoint is kept in {self.resume.directory}; lower renderer.learning_rate"
+            )
+        self.progress.curve.append({"update": self.progress.update, "train_l2": train_l2, "l1": l1, "l2": l2})
+        self.tracker.log_metrics(
+            {"losses/train_l2": train_l2, "validation/l1": l1, "validation/l2": l2}, self.progress.update
+        )
+        tqdm.write(f"update {self.progress.update}: validation L1 {l1:.5f}, L2 {l2:.5f}", file=sys.stderr)
+
+    def _save(self) -> None:
+        self.resume.save(
+            {
+                "progress": vars(self.progress),
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "rng": generator_state(self.rng),
+            }
+        )
+
+    def _restore(self) -> None:
+        state = self.resume.load(self.device)
+        if state is None:
+            return
+        self.progress = RendererProgress(**state["progress"])
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        restore_generator(self.rng, state["rng"])
+        print(f"resumed at update {self.progress.update}", flush=True)

@@ -1,0 +1,72 @@
+"""Stage: teach the neural renderer to draw strokes.
+
+Writes models/renderer.safetensors, reports/renderer.json and reports/renderer/ (loss curve, teacher beside student).
+"""
+
+from pathlib import Path
+
+import torch
+
+from lpaint.checkpoint import resume_state
+from lpaint.device import choose_compute
+from lpaint.files import write_json
+from lpaint.params import Params
+from lpaint.plots import save_curves, save_image, sheet
+from lpaint.renderer.networks import renderer_settings
+from lpaint.renderer.training import RendererTraining
+from lpaint.stage import run_stage
+from lpaint.tracking import Tracker
+from lpaint.weights import save_weights
+
+MODEL = Path("models/renderer.safetensors")
+REPORT = Path("reports/renderer.json")
+FIGURES = Path("reports/renderer")
+
+
+def run(params: Params, tracker: Tracker) -> None:
+    """Pretrain the renderer that ``params.renderer`` describes; see the module's text for the outputs."""
+    compute = choose_compute(params.base)
+    # Strokes are drawn by the plain rasteriser, so whether it could be compiled does not key this training.
+    key = {
+        "renderer": params.renderer.model_dump(),
+        "stroke": params.stroke.model_dump(),
+        "seed": params.base.seed,
+        "compute": compute.as_dict(),
+    }
+    with resume_state("pretrain_renderer", key) as resume:
+        tracker.resume_from(resume.directory)
+        training = RendererTraining(params, compute, resume, tracker)
+        network = training.run()
+        family = training.family
+        settings = renderer_settings(
+            params.renderer.network, family.name, family.shape_parameters, params.stroke.canvas
+        )
+        _write_figures(training, tracker)
+        final = training.progress.curve[-1]
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        report = {"l1": final["l1"], "l2": final["l2"], "updates": params.renderer.updates, "parameters": parameters}
+        write_json(REPORT, report)
+        save_weights(MODEL, network, settings)
+        resume.clear()
+
+
+@torch.no_grad()
+def _write_figures(training: RendererTraining, tracker: Tracker) -> None:
+    shape = training.validation_shapes[:16]
+    rows = [training.draw(shape), training.network(shape)]
+    picture = sheet([list(row.unsqueeze(1).expand(-1, 3, -1, -1).cpu().numpy()) for row in rows])
+    save_image(FIGURES / "teacher_student.png", picture)
+    tracker.log_image("teacher_student", picture)
+    curve = training.progress.curve
+    update = [row["update"] for row in curve]
+    series = {name: (update, [row[name] for row in curve]) for name in ("train_l2", "l1", "l2")}
+    save_curves(FIGURES / "loss.png", "Neural renderer against the exact one", "update", "error", series, log_y=True)
+    tracker.log_artifact(FIGURES / "loss.png")
+
+
+def main() -> None:
+    run_stage("pretrain_renderer", run)
+
+
+if __name__ == "__main__":
+    main()

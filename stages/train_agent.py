@@ -1,0 +1,91 @@
+"""Stage: teach the agent to paint.
+
+Writes models/actor.safetensors, reports/training.json and reports/training/ (curve.csv, plots).
+"""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lpaint.agent.environment import Rasteriser, exact_rasteriser
+from lpaint.agent.training import AgentTraining, Progress
+from lpaint.checkpoint import resume_state
+from lpaint.data.dataset import PreparedData
+from lpaint.device import Compute, choose_compute
+from lpaint.files import replacing, write_json
+from lpaint.params import Params
+from lpaint.plots import save_curves
+from lpaint.renderer.networks import load_renderer
+from lpaint.stage import run_stage
+from lpaint.strokes import get_family
+from lpaint.tracking import Tracker, digest_file
+from lpaint.weights import save_weights
+
+DATA = Path("data/prepared")
+RENDERER = Path("models/renderer.safetensors")
+MODEL = Path("models/actor.safetensors")
+REPORT = Path("reports/training.json")
+FIGURES = Path("reports/training")
+
+
+def run(params: Params, tracker: Tracker) -> None:
+    """Train the agent that ``params.agent`` describes; see the module's text for the outputs."""
+    data = PreparedData.load(DATA)
+    compute = choose_compute(params.base)
+    key = {
+        "agent": params.agent.model_dump(),
+        "stroke": params.stroke.model_dump(),
+        "seed": params.base.seed,
+        "data": data.digest,
+        "renderer": digest_file(RENDERER) if params.agent.renderer == "neural" else None,
+        "compute": compute.as_dict(),
+    }
+    with resume_state("train_agent", key) as resume:
+        tracker.resume_from(resume.directory)
+        tracker.log_params({f"compute.{name}": value for name, value in compute.as_dict().items()})
+        training = AgentTraining(params, data, compute, _rasteriser(params, compute), resume, tracker)
+        result = training.run()
+        _write_curve(result.progress, tracker)
+        write_json(REPORT, _report(result.progress, params))
+        save_weights(MODEL, result.actor, result.settings)
+        resume.clear()
+
+
+def _rasteriser(params: Params, compute: Compute) -> Rasteriser:
+    if params.agent.renderer == "neural":
+        network = load_renderer(RENDERER).to(compute.torch_device).requires_grad_(False)
+        return network
+    return exact_rasteriser(get_family(params.stroke.family), params.stroke.canvas, compute.compile)
+
+
+def _report(progress: Progress, params: Params) -> dict[str, Any]:
+    best = min(progress.curve, key=lambda row: row["l2"])
+    return {
+        "best": {name: best[name] for name in ("update", "l2", "psnr", "reward")},
+        "final": {name: progress.curve[-1][name] for name in ("update", "l2", "psnr", "reward")},
+        "strokes": params.agent.validation.strokes,
+        "transitions": progress.transitions,
+        "samples": progress.update * params.agent.batch_size,
+    }
+
+
+def _write_curve(progress: Progress, tracker: Tracker) -> None:
+    curve = progress.curve
+    with replacing(FIGURES / "curve.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, curve[0].keys())
+        writer.writeheader()
+        writer.writerows(curve)
+    update = [row["update"] for row in curve]
+    for name, title in (("l2", "Validation L2"), ("reward", "Validation reward (L_0 - L_T) / L_0")):
+        series = {name: (update, [row[name] for row in curve])}
+        save_curves(FIGURES / f"{name}.png", title, "update", name, series, log_y=name == "l2")
+    for path in sorted(FIGURES.iterdir()):
+        tracker.log_artifact(path)
+
+
+def main() -> None:
+    run_stage("train_agent", run)
+
+
+if __name__ == "__main__":
+    main()
