@@ -1,0 +1,72 @@
+"""PNG plots and sheets of pictures, without global state."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lpaint.files import replacing
+
+Series = tuple[Sequence[float], Sequence[float]]
+Band = tuple[Sequence[float], Sequence[float], Sequence[float]]
+
+
+def save_curves(
+    path: Path,
+    title: str,
+    x_label: str,
+    y_label: str,
+    series: Mapping[str, Series],
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    bands: Mapping[str, Band] | None = None,
+) -> None:
+    """Plot named (x, y) series, and shaded bands (x, low, high), to a PNG file."""
+    figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, (x, low, high) in (bands or {}).items():
+        axes.fill_between(x, low, high, alpha=0.2, label=name)
+    for name, (x, y) in series.items():
+        axes.plot(x, y, label=name, marker="." if len(x) < 40 else "")
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    if log_x:
+        axes.set_xscale("log")
+    if log_y:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    if len(series) + len(bands or {}) > 1:
+        axes.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def sheet(rows: Sequence[Sequence[np.ndarray]], scale: int = 1, gap: int = 2) -> np.ndarray:
+    """Pictures [3, H, W] in [0, 1], all of one size, laid out in rows on white: uint8 [height, width, 3].
+
+    ``scale`` repeats every pixel; ``gap`` is the white space between pictures in pixels.
+    """
+    height, width = rows[0][0].shape[1:]
+    tall, wide = height * scale + gap, width * scale + gap
+    out = np.full((len(rows) * tall + gap, max(map(len, rows)) * wide + gap, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            pixels = to_bytes(picture).repeat(scale, 0).repeat(scale, 1)
+            top, left = gap + i * tall, gap + j * wide
+            out[top : top + height * scale, left : left + width * scale] = pixels
+    return out
+
+
+def to_bytes(picture: np.ndarray) -> np.ndarray:
+    """[3, H, W] in [0, 1] -> uint8 [H, W, 3], rounded."""
+    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def save_image(path: Path, picture: np.ndarray) -> None:
+    """Write a uint8 [H, W, 3] picture to a PNG (or any format of Pillow's, by suffix)."""
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary)
