@@ -65,7 +65,7 @@ def _write_figures(training: RendererTraining, tracker: Tracker) -> None:
 
 
 def main() -> None:
-    run_stage("pretrain_renderer", run)
+    run_stage("pretrain_renderer", run, [MODEL])
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def _write_curve(progress: Progress, tracker: Tracker) -> None:
 
 
 def main() -> None:
-    run_stage("train_agent", run)
+    run_stage("train_agent", run, [MODEL])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""How every stage runs: parameters in, one typed function, a tracked run, errors as one sentence."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from lpaint.errors import ExitCode, LpaintError
+from lpaint.params import Params, load_params
+from lpaint.tracking import Tracker, remember_output, start_run
+
+Run = Callable[[Params, Tracker], None]
+
+
+def run_stage(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
+    """Run a stage on ``params.yaml`` of the current folder and exit with its documented code.
+
+    Args:
+        name: the stage's name, as in dvc.yaml.
+        run: does the work.
+        outputs: files by whose content later stages find this run.
+    """
+    # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        run_tracked(name, run, outputs)
+    except LpaintError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def run_tracked(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
+    """``run_stage`` without the process around it: raises instead of exiting."""
+    params = load_params()
+    with start_run(name, params) as tracker:
+        run(params, tracker)
+        for path in outputs:
+            remember_output(tracker.run_id, path)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,351 @@
+"""The only place that knows MLflow. Training and evaluation log through the small ``Tracker`` protocol.
+
+A run starts at the first thing logged, or when ``resume_from`` finds the run of an interrupted training. Tracking never
+stops a stage: if the store fails, one warning says so and the stage goes on.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from lpaint import __version__
+from lpaint.files import write_text
+from lpaint.params import Params
+from lpaint.paths import repository_root
+
+EXPERIMENT = "lpaint"
+REGISTERED_MODEL = "lpaint-actor"
+_FLUSH_EVERY = 200
+_FLUSH_SECONDS = 10.0
+_LONGEST_PARAM = 500
+
+
+class Tracker(Protocol):
+    """Where a stage reports to."""
+
+    run_id: str
+
+    def resume_from(self, directory: Path) -> None:
+        """Go on in the run named by ``directory``/run_id if there is one; else remember this run there."""
+        ...
+
+    def log_params(self, params: dict[str, Any]) -> None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None: ...
+
+    def log_image(self, name: str, image: np.ndarray, step: int | None = None) -> None:
+        """A uint8 [H, W, 3] picture."""
+        ...
+
+    def log_artifact(self, path: Path, folder: str = "") -> None: ...
+
+    def set_tags(self, tags: dict[str, str]) -> None: ...
+
+    def log_onnx_model(self, path: Path, name: str, register: bool) -> None:
+        """An ONNX file as a model of the run, loadable by mlflow.pyfunc; registered if asked for."""
+        ...
+
+    def for_run(self, run_id: str | None) -> "Tracker":
+        """A tracker that adds to another, finished run; one that drops everything if ``run_id`` is None."""
+        ...
+
+
+class NullTracker:
+    """Drops everything."""
+
+    run_id = ""
+
+    def resume_from(self, directory: Path) -> None: ...
+
+    def log_params(self, params: dict[str, Any]) -> None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None: ...
+
+    def log_image(self, name: str, image: np.ndarray, step: int | None = None) -> None: ...
+
+    def log_artifact(self, path: Path, folder: str = "") -> None: ...
+
+    def set_tags(self, tags: dict[str, str]) -> None: ...
+
+    def log_onnx_model(self, path: Path, name: str, register: bool) -> None: ...
+
+    def for_run(self, run_id: str | None) -> Tracker:
+        return self
+
+
+class MlflowTracker:
+    """Logs to the store of ``MLFLOW_TRACKING_URI``, or to ``mlflow.db`` in the repository's root."""
+
+    def __init__(self, stage: str, params: dict[str, Any], tags: dict[str, str], run_id: str = "") -> None:
+        self.stage, self.run_id = stage, run_id
+        self._params, self._tags = params, tags
+        self._buffer: list[tuple[str, float, int, int]] = []
+        self._flushed = time.monotonic()
+        self._broken = False
+        self._client: Any = None
+
+    def resume_from(self, directory: Path) -> None:
+        """See ``Tracker``."""
+        remembered = directory / "run_id"
+        if remembered.is_file():
+            self._attempt(self._reopen, remembered.read_text(encoding="utf-8").strip())
+        self._attempt(self._start)
+        if self.run_id:
+            write_text(remembered, self.run_id)
+
+    def log_params(self, params: dict[str, Any]) -> None:
+        """Parameters not logged before; a run's parameters cannot change, so known ones are left alone."""
+        self._attempt(self._log_params, params)
+
+    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
+        """Buffered; written in batches, since single calls to a store are slow."""
+        now = int(time.time() * 1000)
+        self._buffer += [(name, float(value), now, step) for name, value in metrics.items()]
+        if len(self._buffer) >= _FLUSH_EVERY or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def log_image(self, name: str, image: np.ndarray, step: int | None = None) -> None:
+        """See ``Tracker``; with a step it appears in MLflow's image grid."""
+        if step is None:
+            self._attempt(lambda: self._started().log_image(self.run_id, image, artifact_file=f"images/{name}.png"))
+        else:
+            self._attempt(lambda: self._started().log_image(self.run_id, image, key=name, step=step))
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """See ``Tracker``."""
+        self._attempt(lambda: self._started().log_artifact(self.run_id, str(path), folder or None))
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """See ``Tracker``."""
+        self._attempt(lambda: [self._started().set_tag(self.run_id, name, value) for name, value in tags.items()])
+
+    def log_onnx_model(self, path: Path, name: str, register: bool) -> None:
+        """See ``Tracker``."""
+        self._attempt(self._log_onnx_model, path, name, register)
+
+    def for_run(self, run_id: str | None) -> Tracker:
+        """See ``Tracker``. What it buffers is written by its own ``flush``; ``end`` of this tracker calls it."""
+        if run_id is None:
+            return NullTracker()
+        other = MlflowTracker(self.stage, {}, {}, run_id)
+        other._client = self._client
+        self._others = [*getattr(self, "_others", []), other]
+        return other
+
+    def flush(self) -> None:
+        """Write the buffered metrics."""
+        if self._buffer:
+            self._attempt(self._flush)
+
+    def end(self, status: str) -> None:
+        """Write what is buffered and end the run as FINISHED, FAILED or KILLED."""
+        for other in getattr(self, "_others", []):
+            other.flush()
+        self.flush()
+        if self.run_id:
+            self._attempt(lambda: self._started().set_terminated(self.run_id, status))
+
+    def _attempt(self, action: Callable[..., Any], *arguments: Any) -> None:
+        if self._broken:
+            return
+        try:
+            action(*arguments)
+        except Exception as error:
+            # Whatever the store or its client raises, hours of training must not die of it.
+            self._broken = True
+            reason = " ".join(str(error).split())[:300]
+            print(f"warning: MLflow tracking stopped ({reason}); the stage goes on without it", file=sys.stderr)
+
+    def _started(self) -> Any:
+        if self._client is None or not self.run_id:
+            self._start()
+        return self._client
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            self._client = _client()
+        return self._client
+
+    def _start(self) -> None:
+        client = self._connect()
+        if self.run_id:
+            return
+        run = client.create_run(_experiment_id(client), run_name=self.stage, tags=self._tags)
+        self.run_id = run.info.run_id
+        self._log_params(self._params)
+
+    def _reopen(self, run_id: str) -> None:
+        client = self._connect()
+        try:
+            client.get_run(run_id)
+        except Exception:
+            return  # The store was deleted since: a new run is started.
+        client.update_run(run_id, status="RUNNING")
+        self.run_id = run_id
+
+    def _log_params(self, params: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        client = self._started()
+        known = client.get_run(self.run_id).data.params
+        fresh = [Param(name, str(value)[:_LONGEST_PARAM]) for name, value in params.items() if name not in known]
+        if fresh:
+            client.log_batch(self.run_id, params=fresh)
+
+    def _flush(self) -> None:
+        from mlflow.entities import Metric
+
+        client = self._started()
+        batch, self._buffer = self._buffer, []
+        for at in range(0, len(batch), 1000):
+            client.log_batch(self.run_id, metrics=[Metric(*row) for row in batch[at : at + 1000]])
+        self._flushed = time.monotonic()
+
+    def _log_onnx_model(self, path: Path, name: str, register: bool) -> None:
+        import mlflow
+        import onnx
+
+        self._started()
+        with mlflow.start_run(run_id=self.run_id):
+            mlflow.onnx.log_model(
+                onnx.load(path),
+                name=name,
+                pip_requirements=["onnxruntime-gpu", "numpy"],
+                onnx_execution_providers=["CPUExecutionProvider"],
+                save_as_external_data=False,
+                registered_model_name=REGISTERED_MODEL if register else None,
+            )
+
+
+@contextmanager
+def start_run(stage: str, params: Params) -> Iterator[Tracker]:
+    """A tracker for one stage; its run ends FINISHED, or FAILED or KILLED with the exception that ends the stage."""
+    tracker = MlflowTracker(stage, _flatten(params), _tags(stage))
+    try:
+        yield tracker
+    except KeyboardInterrupt:
+        tracker.end("KILLED")
+        raise
+    except BaseException:
+        tracker.end("FAILED")
+        raise
+    tracker.end("FINISHED")
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remember_output(run_id: str, path: Path) -> None:
+    """Remember which run made the file's content; kept outside DVC's outs, so that it re-runs nothing."""
+    if run_id and path.is_file():
+        write_text(_runs() / digest_file(path), run_id)
+
+
+def find_producer(path: Path) -> str | None:
+    """Id of the run that made the file's content, or None if that is not known here."""
+    if not path.is_file():
+        return None
+    record = _runs() / digest_file(path)
+    return record.read_text(encoding="utf-8").strip() if record.is_file() else None
+
+
+def _runs() -> Path:
+    return repository_root() / ".lpaint" / "runs"
+
+
+def _client() -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    warnings.filterwarnings("ignore", module="mlflow")
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    lock_folder = repository_root() / ".lpaint"
+    lock_folder.mkdir(parents=True, exist_ok=True)
+    # Of several processes that start on a fresh database, all but one would fail in its migration.
+    with (lock_folder / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        client = mlflow.MlflowClient()
+        _experiment_id(client)
+    mlflow.set_experiment(EXPERIMENT)
+    return client
+
+
+def _experiment_id(client: Any) -> str:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return str(client.create_experiment(EXPERIMENT))
+    # The default location is relative to the process, which under DVC may run in a temporary folder.
+    return str(client.create_experiment(EXPERIMENT, (repository_root() / "mlartifacts").as_uri()))
+
+
+def _flatten(params: Params) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            flat[prefix] = value
+
+    walk("", params.model_dump(by_alias=True))
+    agent = params.agent
+    return flat | {"gan": agent.gan, "replay": agent.replay, "algorithm": agent.algorithm, "seed": params.base.seed}
+
+
+def _tags(stage: str) -> dict[str, str]:
+    tags = {"stage": stage, "lpaint.version": __version__}
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags |= {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain", "-uno"))).lower()}
+    for name, variable in (("dvc.stage", "DVC_STAGE"), ("dvc.experiment", "DVC_EXP_NAME")):
+        if os.environ.get(variable):
+            tags[name] = os.environ[variable]
+    summary = Path("data/prepared/summary.json")
+    if summary.is_file():
+        tags["data.digest"] = json.loads(summary.read_text(encoding="utf-8"))["digest"]
+    upstream = {
+        "prepare": summary,
+        "pretrain_renderer": Path("models/renderer.safetensors"),
+        "train_agent": Path("models/actor.safetensors"),
+        "evaluate": Path("reports/evaluation.json"),
+    }
+    for name, path in upstream.items():
+        run_id = find_producer(path) if name != stage else None
+        if run_id:
+            tags[f"upstream.{name}"] = run_id
+    return tags
+
+
+def git_commit() -> str:
+    """The repository's commit, or an empty text outside one."""
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
