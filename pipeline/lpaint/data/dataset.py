@@ -1,0 +1,58 @@
+"""Reading prepared images."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lpaint.data.schema import check_manifest
+from lpaint.errors import DataError
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Packed images, memory-mapped: ``images`` [N, size, size, 3] uint8; ``manifest`` as the schema says."""
+
+    images: np.ndarray
+    manifest: pd.DataFrame
+    digest: str
+
+    @classmethod
+    def load(cls, folder: Path) -> "PreparedData":
+        """Open what the prepare stage wrote.
+
+        Raises:
+            DataError: something is missing or damaged.
+        """
+        try:
+            # Copy-on-write: torch wants writable memory, and nothing ever reaches the disk.
+            images = np.load(folder / "images.npy", mmap_mode="c")
+            manifest = pd.read_parquet(folder / "manifest.parquet")
+            digest = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["digest"]
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{folder}: cannot be read ({reason}); run `dvc repro prepare`") from None
+        return cls(images, check_manifest(manifest, str(folder)), digest)
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.images.shape[1])
+
+    def split(self, name: str) -> np.ndarray:
+        """Rows [M] int64 of ``images`` in ``train``, ``validation`` or ``test``.
+
+        Raises:
+            DataError: the split is empty.
+        """
+        rows = self.manifest.loc[(self.manifest["split"] == name) & self.manifest["ok"], "index"].to_numpy(np.int64)
+        if not len(rows):
+            raise DataError(f"data: the {name} split is empty; raise data.limit or data.{name}_fraction")
+        return rows
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Entry names of ``rows``."""
+        by_row = self.manifest.loc[self.manifest["ok"]].set_index("index")["name"]
+        return list(by_row.loc[rows])

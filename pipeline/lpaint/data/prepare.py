@@ -1,0 +1,195 @@
+"""Decode in parallel, resize, pack: a source becomes ``data/prepared``."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from lpaint.data.schema import SPLITS, check_manifest
+from lpaint.data.sources import Source, open_source
+from lpaint.errors import DataError
+from lpaint.files import write_json
+from lpaint.params import Params
+from lpaint.plots import save_image, sheet
+from lpaint.tracking import digest_file
+
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """One entry's pixels [size, size, 3] uint8, or the reason why there are none."""
+
+    pixels: np.ndarray | None
+    reason: str
+    width: int
+    height: int
+
+
+def prepare(params: Params, out: Path) -> dict[str, Any]:
+    """Write images.npy, manifest.parquet, summary.json and preview.png to the folder ``out``; returns the summary.
+
+    The folder appears whole or not at all. Memory does not depend on the number of images.
+
+    Raises:
+        DataError: the source is missing or empty, or more than ``data.max_bad_fraction`` of it is unreadable.
+    """
+    data = params.data
+    source = open_source(params)
+    names = source.names()
+    if data.limit:
+        names = names[: data.limit]
+    partial_folder = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    try:
+        table = _pack(params, source, names, partial_folder / "images.npy")
+        _check_bad(table, data.max_bad_fraction)
+        table["split"] = _splits(params, source, table)
+        check_manifest(table, str(out))
+        table.to_parquet(partial_folder / "manifest.parquet", index=False)
+        summary = _summary(params, source, table, partial_folder)
+        write_json(partial_folder / "summary.json", summary)
+        _write_preview(partial_folder)
+        shutil.rmtree(out, ignore_errors=True)
+        partial_folder.rename(out)
+    except BaseException:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        raise
+    return summary
+
+
+def source_digest(params: Params) -> str:
+    """Digest of the source's content, cheap enough to ask before every run."""
+    return open_source(params).digest()
+
+
+def _pack(params: Params, source: Source, names: list[str], path: Path) -> pd.DataFrame:
+    size = params.data.size
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), size, size, 3))
+    rows: list[tuple[int, str, str, bool, str, int, int]] = []
+    good = 0
+    progress = tqdm(_decode_all(params, source, names), total=len(names), unit="image", disable=not sys.stderr.isatty())
+    for name, decoded in zip(names, progress, strict=True):
+        if decoded.pixels is not None:
+            images[good] = decoded.pixels
+            good += 1
+        index = good - 1 if decoded.pixels is not None else -1
+        rows.append((index, name, "", index >= 0, decoded.reason, decoded.width, decoded.height))
+    images.flush()
+    del images
+    _shorten(path, good)
+    return pd.DataFrame(rows, columns=["index", "name", "split", "ok", "reason", "width", "height"])
+
+
+def _shorten(path: Path, count: int) -> None:
+    """Cut a packed array to its first ``count`` rows, copying in bounded pieces."""
+    whole = np.load(path, mmap_mode="r")
+    if len(whole) == count:
+        return
+    shorter = path.with_suffix(".short.npy")
+    target = np.lib.format.open_memmap(shorter, "w+", np.uint8, (count, *whole.shape[1:]))
+    for at in range(0, count, 4096):
+        target[at : at + 4096] = whole[at : min(count, at + 4096)]
+    target.flush()
+    del target, whole
+    shorter.replace(path)
+
+
+def _decode_all(params: Params, source: Source, names: list[str]) -> Iterator[_Decoded]:
+    decode = partial(_decode_one, source, params.data.size, params.data.fit)
+    workers = params.data.workers or os.cpu_count() or 1
+    if workers == 1 or len(names) < 4 * _CHUNK:
+        yield from map(decode, names)
+        return
+    remaining = iter(names)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        # A window of work at a time: what is decoded but not yet packed stays bounded.
+        while window := list(islice(remaining, workers * _CHUNK * 8)):
+            yield from pool.map(decode, window, chunksize=_CHUNK)
+
+
+def _decode_one(source: Source, size: int, fit: str, name: str) -> _Decoded:
+    try:
+        image = source.load(name, size)
+    except Exception as error:
+        # Decoders raise whatever a damaged file provokes; one bad image must not end the run.
+        return _Decoded(None, " ".join(str(error).split())[:200] or type(error).__name__, 0, 0)
+    width, height = image.size
+    if fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    return _Decoded(np.asarray(image), "", width, height)
+
+
+def _check_bad(table: pd.DataFrame, allowed: float) -> None:
+    bad = table.loc[~table["ok"]]
+    if len(bad) <= allowed * len(table) and table["ok"].any():
+        return
+    first = bad.iloc[0]
+    raise DataError(
+        f"data: {len(bad)} of {len(table)} images cannot be read, more than data.max_bad_fraction {allowed} allows; the "
+        f"first is {first['name']} ({first['reason']}); mend the source or raise the fraction"
+    )
+
+
+def _splits(params: Params, source: Source, table: pd.DataFrame) -> list[str]:
+    official = source.splits(list(table["name"]))
+    if official is not None:
+        return [split if ok else "" for split, ok in zip(official, table["ok"], strict=True)]
+    good = np.flatnonzero(table["ok"])
+    if len(good) < 3:
+        raise DataError(f"data: only {len(good)} readable images, too few for training, validation and test; add some")
+    order = np.random.default_rng([params.base.seed, 1]).permutation(good)
+    validation = max(1, round(params.data.validation_fraction * len(good)))
+    test = max(1, round(params.data.test_fraction * len(good)))
+    splits = np.full(len(table), "", dtype=object)
+    splits[order] = "train"
+    splits[order[:validation]] = "validation"
+    splits[order[validation : validation + test]] = "test"
+    return list(splits)
+
+
+def _summary(params: Params, source: Source, table: pd.DataFrame, folder: Path) -> dict[str, Any]:
+    content = hashlib.sha256(digest_file(folder / "images.npy").encode())
+    content.update(table.to_csv(index=False).encode())
+    counts = table.loc[table["ok"], "split"].value_counts()
+    return {
+        "source": params.data.source,
+        "source_digest": source.digest(),
+        "size": params.data.size,
+        "fit": params.data.fit,
+        "images": int(table["ok"].sum()),
+        "splits": {split: int(counts.get(split, 0)) for split in SPLITS},
+        "bad": int((~table["ok"]).sum()),
+        "digest": content.hexdigest(),
+    }
+
+
+def _write_preview(folder: Path) -> None:
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    shown = images[np.linspace(0, len(images) - 1, min(36, len(images))).astype(int)]
+    pictures = list(shown.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    save_image(folder / "preview.png", sheet([pictures[at : at + 9] for at in range(0, len(pictures), 9)]))
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary that ``prepare`` wrote."""
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))

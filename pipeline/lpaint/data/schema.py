@@ -1,0 +1,42 @@
+"""What ``manifest.parquet`` must look like."""
+
+import pandas as pd
+import pandera.pandas as pa
+
+from lpaint.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+
+MANIFEST = pa.DataFrameSchema(
+    {
+        "index": pa.Column("int64", pa.Check.ge(-1)),
+        "name": pa.Column(str, pa.Check.str_length(min_value=1), unique=True),
+        "split": pa.Column(str, pa.Check.isin([*SPLITS, ""])),
+        "ok": pa.Column(bool),
+        "reason": pa.Column(str),
+        "width": pa.Column("int64", pa.Check.ge(0)),
+        "height": pa.Column("int64", pa.Check.ge(0)),
+    },
+    checks=[
+        pa.Check(lambda table: (table["ok"] == (table["index"] >= 0)).all(), error="ok and index disagree"),
+        pa.Check(lambda table: (table["ok"] == (table["reason"] == "")).all(), error="ok and reason disagree"),
+        pa.Check(lambda table: table.loc[table["ok"], "index"].is_unique, error="two images share an index"),
+    ],
+    strict=True,
+    ordered=True,
+)
+"""One row an entry of the source. ``index``: row in images.npy, -1 if bad; ``reason``: why it is bad, else empty;
+``width`` and ``height``: of the original in pixels, 0 if unknown."""
+
+
+def check_manifest(table: pd.DataFrame, origin: str) -> pd.DataFrame:
+    """The table if it fits the schema.
+
+    Raises:
+        DataError: naming the column and the check that fails.
+    """
+    try:
+        return MANIFEST.validate(table)
+    except pa.errors.SchemaError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{origin}: the manifest is not as it should be ({reason}); run `dvc repro -f prepare`") from None
