@@ -1,0 +1,155 @@
+"""Trained weights to ONNX: a self-contained actor, and the renderers beside it, checked against torch."""
+
+import base64
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from lpaint import __version__
+from lpaint.agent.networks import Actor
+from lpaint.errors import ModelError
+from lpaint.files import replacing
+from lpaint.painting.model import PREFIX, RASTERISER, SCHEMA_VERSION
+from lpaint.strokes import StrokeFamily, pixel_centres
+
+TOLERANCE = 1e-4
+
+
+class _Rasteriser(nn.Module):
+    """A family's exact rasteriser as a module, for the exporter."""
+
+    def __init__(self, family: StrokeFamily) -> None:
+        super().__init__()
+        self.family = family
+
+    def forward(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
+        return self.family.rasterise(shape, rows, columns, pitch)
+
+
+def export_actor(actor: Actor, path: Path, opset: int, metadata: dict[str, str], rasteriser: Path) -> None:
+    """Write ``actor`` with its metadata, and the rasteriser's file inside the metadata, to ``path``.
+
+    Inputs canvas and target [B, 3, S, S] and fraction [B]; output strokes [B, bundle, parameters]; B is dynamic.
+    """
+    size = actor.canvas
+    example = (torch.rand(2, 3, size, size), torch.rand(2, 3, size, size), torch.rand(2))
+    batch = torch.export.Dim("batch")
+    embedded = {RASTERISER: base64.b64encode(rasteriser.read_bytes()).decode()}
+    shapes = ({0: batch}, {0: batch}, {0: batch})
+    _export(actor.eval(), path, example, ["canvas", "target", "fraction"], "strokes", shapes, opset, metadata | embedded)
+
+
+def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
+    """Write the exact rasteriser: shape [N, 10], rows [N, h], columns [N, w], pitch [N, 2] -> opacity [N, h, w]."""
+    count, height, width = (torch.export.Dim(name) for name in ("count", "height", "width"))
+    generator = torch.Generator().manual_seed(0)
+    rows, columns, pitch = torch.rand(3, 5), torch.rand(3, 6), torch.rand(3, 2)
+    example = (family.sample(3, generator), rows, columns, pitch)
+    shapes = ({0: count}, {0: count, 1: height}, {0: count, 1: width}, {0: count})
+    names = ["shape", "rows", "columns", "pitch"]
+    _export(_Rasteriser(family), path, example, names, "alpha", shapes, opset, {"family": family.name})
+
+
+def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset: int) -> None:
+    """Write the neural renderer: shape [N, 10] -> opacity [N, S, S]."""
+    example = (family.sample(2, torch.Generator().manual_seed(0)),)
+    _export(renderer.eval(), path, example, ["shape"], "alpha", ({0: torch.export.Dim("count")},), opset, {"family": family.name})
+
+
+def actor_metadata(settings: dict[str, Any], family: StrokeFamily, commit: str, run_id: str) -> dict[str, str]:
+    """What an exported actor says of itself, as strings."""
+    copied = ("canvas", "family", "bundle", "max_steps", "algorithm", "gan", "replay", "seed", "data_source")
+    return {name: str(settings[name]) for name in copied} | {
+        "schema_version": SCHEMA_VERSION,
+        "stroke_parameters": str(family.parameters),
+        "zoom": json.dumps(settings["zoom"]),
+        "value_range": "0..1",
+        "reach": str(family.reach),
+        "git_commit": commit,
+        "mlflow_run_id": run_id,
+        "created_by": f"lpaint {__version__}",
+    }
+
+
+def parity(module: nn.Module, path: Path, inputs: Sequence[Tensor]) -> float:
+    """Largest absolute difference between torch and ONNX Runtime on the CPU for one set of inputs."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    (theirs,) = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    with torch.no_grad():
+        ours = module(*inputs).numpy()
+    return float(np.abs(ours - theirs).max())
+
+
+def parity_report(actor: Actor, renderer: nn.Module, family: StrokeFamily, folder: Path) -> dict[str, Any]:
+    """Differences of all three models at batch 1, 2 and 16, and of the rasteriser at several sizes.
+
+    Raises:
+        ModelError: one is above the tolerance.
+    """
+    generator = torch.Generator().manual_seed(0)
+    report: dict[str, Any] = {"tolerance": TOLERANCE, "actor": {}, "renderer": {}, "rasteriser": {}}
+    for batch in (1, 2, 16):
+        images = torch.rand(2, batch, 3, actor.canvas, actor.canvas, generator=generator)
+        inputs = (*images, torch.rand(batch, generator=generator))
+        report["actor"][str(batch)] = parity(actor.cpu().eval(), folder / "actor.onnx", inputs)
+        shape = family.sample(batch, generator)
+        report["renderer"][str(batch)] = parity(renderer.cpu(), folder / "renderer.onnx", (shape,))
+        for side in (32, 100):
+            inputs = (shape, *pixel_centres(batch, side))
+            name = f"{batch} x {side} px"
+            report["rasteriser"][name] = _edge_tolerant(_Rasteriser(family), folder / "rasteriser.onnx", inputs)
+    worst = max(value for model in ("actor", "renderer", "rasteriser") for value in report[model].values())
+    if not worst <= TOLERANCE:
+        raise ModelError(f"{folder}: ONNX Runtime differs from torch by {worst:.2g}, over {TOLERANCE}; see the parity report")
+    return report
+
+
+def _edge_tolerant(module: nn.Module, path: Path, inputs: Sequence[Tensor]) -> float:
+    """Largest difference of the opacity maps' means: single pixels on a decision's edge may fall either way."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    (theirs,) = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    with torch.no_grad():
+        ours = module(*inputs).numpy()
+    return float(np.abs(ours - theirs).mean((1, 2)).max())
+
+
+def _export(
+    module: nn.Module,
+    path: Path,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    output: str,
+    dynamic: tuple[dict[int, Any], ...],
+    opset: int,
+    metadata: dict[str, str],
+) -> None:
+    with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            input_names=inputs,
+            output_names=[output],
+            dynamic_shapes=dynamic,
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+        )
+        assert program is not None
+        model = program.model_proto
+        onnx.helper.set_model_props(model, {PREFIX + name: value for name, value in metadata.items()})
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, temporary)

@@ -1,0 +1,158 @@
+"""An exported actor: one ONNX file, run by ONNX Runtime, with the rasteriser of its strokes inside it."""
+
+import base64
+import binascii
+import ctypes
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from lpaint.errors import DeviceError, ModelError
+
+PREFIX = "lpaint."
+SCHEMA_VERSION = "1"
+RASTERISER = "rasteriser"
+_ACTOR_INPUTS = ["canvas", "target", "fraction"]
+
+
+def has_cuda() -> bool:
+    """Whether an NVIDIA driver answers here and ONNX Runtime can use it.
+
+    ONNX Runtime lists CUDA wherever its package was built for it, so the driver itself is asked.
+    """
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return False
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def choose_device(device: str) -> str:
+    """``cuda`` or ``cpu`` for ``auto``, ``cuda`` or ``cpu``.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+    """
+    if device == "cpu":
+        return "cpu"
+    if has_cuda():
+        return "cuda"
+    if device == "cuda":
+        raise DeviceError("--device cuda: no NVIDIA GPU answers here; use --device cpu or auto")
+    return "cpu"
+
+
+class OnnxPainter:
+    """The painter's model (see ``painter.PaintingModel``) over an exported file.
+
+    Args:
+        path: an ``actor.onnx`` that lpaint exported.
+        device: ``auto``, ``cuda`` or ``cpu``.
+        threads: CPU threads; 0 leaves it to ONNX Runtime.
+
+    Raises:
+        ModelError: the file is missing, damaged or not lpaint's.
+        DeviceError: CUDA was asked for and is not there.
+    """
+
+    def __init__(self, path: Path, device: str = "auto", threads: int = 0) -> None:
+        self.device = choose_device(device)
+        self._actor = _session(path, _read(path), self.device, threads)
+        self.metadata = read_metadata(path, self._actor)
+        numbers = {name: _positive(path, self.metadata, name) for name in ("canvas", "bundle", "max_steps")}
+        self.canvas, self.bundle, self.max_steps = numbers["canvas"], numbers["bundle"], numbers["max_steps"]
+        try:
+            self.zoom: tuple[int, ...] = tuple(int(scale) for scale in json.loads(self.metadata["zoom"]))
+            self.reach = float(self.metadata["reach"])
+            rasteriser = base64.b64decode(self.metadata[RASTERISER], validate=True)
+        except (KeyError, ValueError, TypeError, binascii.Error) as error:
+            raise ModelError(f"{path}: its lpaint metadata is damaged ({error}); export it again") from None
+        if not self.zoom or min(self.zoom) < 1 or not 0 <= self.reach <= 2:
+            raise ModelError(f"{path}: its lpaint metadata is out of range (zoom, reach); export it again")
+        self._rasteriser = _session(path, rasteriser, self.device, threads)
+
+    def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+        """Canvas and target [B, 3, S, S] in [0, 1], fraction [B] -> strokes [B, bundle, parameters]."""
+        feed = zip(_ACTOR_INPUTS, (canvas, target, fraction), strict=True)
+        (strokes,) = self._actor.run(None, {name: np.ascontiguousarray(value, np.float32) for name, value in feed})
+        return strokes
+
+    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+        """Shapes [N, 10], pixel centres [N, h] and [N, w], pixel size [N, 2] -> opacity [N, h, w]."""
+        feed = {"shape": shape, "rows": rows, "columns": columns, "pitch": pitch}
+        (alpha,) = self._rasteriser.run(None, {k: np.ascontiguousarray(v, np.float32) for k, v in feed.items()})
+        return alpha
+
+
+def read_metadata(path: Path, session: ort.InferenceSession | None = None) -> dict[str, str]:
+    """lpaint's metadata in an ONNX file, without the prefix.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not lpaint's.
+    """
+    session = session or _session(path, _read(path), "cpu", 1)
+    properties = session.get_modelmeta().custom_metadata_map
+    metadata = {k.removeprefix(PREFIX): v for k, v in properties.items() if k.startswith(PREFIX)}
+    if metadata.get("schema_version") != SCHEMA_VERSION:
+        found = metadata.get("schema_version")
+        what = "was not exported by lpaint" if found is None else f"has lpaint schema {found}, not {SCHEMA_VERSION}"
+        raise ModelError(f"{path}: {what}; give an actor.onnx that `dvc repro export_onnx` wrote")
+    if [value.name for value in session.get_inputs()] != _ACTOR_INPUTS:
+        raise ModelError(f"{path}: is an lpaint file but no actor; give exports/actor.onnx")
+    return metadata
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What ``lpaint info`` shows: metadata, inputs, outputs and the file's size in bytes."""
+    session = _session(path, _read(path), "cpu", 1)
+    metadata = read_metadata(path, session)
+    embedded = metadata.pop(RASTERISER, "")
+    shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
+    return {
+        **metadata,
+        "tensors": shapes,
+        "embedded_rasteriser_bytes": len(embedded) * 3 // 4,
+        "bytes": path.stat().st_size,
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: there is no such model; train one with `dvc repro`, or name another by --onnx") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+
+
+def _session(path: Path, content: bytes, device: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    providers = ["CPUExecutionProvider"]
+    if device == "cuda":
+        ort.preload_dlls()
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        session = ort.InferenceSession(content, options, providers=providers)
+    except Exception as error:
+        # ONNX Runtime raises a family of its own exceptions for what it cannot parse, all derived from Exception.
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"{path}: is no usable ONNX model ({reason}); give an actor.onnx that lpaint exported") from None
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise DeviceError("the GPU is there but ONNX Runtime could not use it; install CUDA 12 or 13 with cuDNN, or use --device cpu")
+    return session
+
+
+def _positive(path: Path, metadata: dict[str, str], name: str) -> int:
+    value = metadata.get(name, "")
+    if not value.isdecimal() or not 1 <= int(value) <= 4096:
+        raise ModelError(f"{path}: its metadata gives {name} as {value!r}; export it again")
+    return int(value)
