@@ -1,0 +1,101 @@
+"""Profiles: overlays in ``profiles/`` that are merged into ``params.yaml``, comments kept."""
+
+import difflib
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lpaint.errors import ParamsError
+from lpaint.files import write_text
+from lpaint.params import parse_params
+
+
+def list_profiles(root: Path) -> list[tuple[str, str]]:
+    """Name and first comment line of every profile in ``root``/profiles.
+
+    Raises:
+        ParamsError: ``root`` is no lpaint repository.
+    """
+    return [(path.stem, _first_comment(path)) for path in sorted(_folder(root).glob("*.yaml"))]
+
+
+def show_profile(root: Path, name: str) -> str:
+    """The text of a profile.
+
+    Raises:
+        ParamsError: there is no such profile.
+    """
+    return _path(root, name).read_text(encoding="utf-8")
+
+
+def apply_profile(root: Path, name: str) -> list[str]:
+    """Merge a profile into ``root``/params.yaml; returns ``key: old -> new`` for every value that changed.
+
+    Raises:
+        ParamsError: no such profile, a key that params.yaml does not have, or an invalid result; the file is unchanged.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    target = root / "params.yaml"
+    try:
+        params = yaml.load(target.read_text(encoding="utf-8"))
+        overlay = YAML(typ="safe", pure=True).load(show_profile(root, name)) or {}
+    except FileNotFoundError:
+        raise ParamsError(f"{target}: there is no such file; run this in the root of an lpaint repository") from None
+    except YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ParamsError(f"profile {name} or {target}: is no YAML ({reason}); mend the file") from None
+    changes: list[str] = []
+    _merge(params, overlay, f"profiles/{name}.yaml", "", changes)
+    text = io.StringIO()
+    yaml.dump(params, text)
+    parse_params(YAML(typ="safe", pure=True).load(text.getvalue()), f"params.yaml with profile {name}")
+    write_text(target, text.getvalue())
+    return changes
+
+
+def _merge(params: Any, overlay: dict[str, Any], origin: str, prefix: str, changes: list[str]) -> None:
+    for key, value in overlay.items():
+        if key not in params:
+            near = difflib.get_close_matches(str(key), list(params), n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else "; correct its name"
+            raise ParamsError(f"{origin}: unknown key {prefix}{key}{hint}")
+        if isinstance(value, dict) and isinstance(params[key], dict):
+            _merge(params[key], value, origin, f"{prefix}{key}.", changes)
+        elif params[key] != value:
+            changes.append(f"{prefix}{key}: {_plain(params[key])} -> {_plain(value)}")
+            if isinstance(value, list):
+                # In place, so that the comment that hangs on the list stays.
+                params[key][:] = value
+            else:
+                params[key] = value
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list) else value
+
+
+def _folder(root: Path) -> Path:
+    folder = root / "profiles"
+    if not folder.is_dir():
+        raise ParamsError(f"{folder}: there is no such folder; run this in the root of an lpaint repository")
+    return folder
+
+
+def _path(root: Path, name: str) -> Path:
+    folder = _folder(root)
+    known = [path.stem for path in sorted(folder.glob("*.yaml"))]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ParamsError(f"there is no profile {name!r}; {hint}the known ones are {', '.join(known)}")
+    return folder / f"{name}.yaml"
+
+
+def _first_comment(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").splitlines()[:1]
+    return first[0].removeprefix("#").strip() if first else ""

@@ -1,0 +1,65 @@
+"""Stage: judge the agent on the test split.
+
+Writes reports/evaluation.json and reports/evaluation/ (per-image parquet, sheets, plots, time-lapses).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from lpaint.agent.model import TorchPaintingModel, load_actor
+from lpaint.data.dataset import PreparedData
+from lpaint.device import choose_compute
+from lpaint.evaluation import METRICS, evaluate, neural_gap, summarise, write_figures
+from lpaint.files import write_json
+from lpaint.params import Params
+from lpaint.renderer.networks import load_renderer
+from lpaint.stage import run_stage
+from lpaint.tracking import Tracker, find_producer
+
+DATA = Path("data/prepared")
+ACTOR = Path("models/actor.safetensors")
+RENDERER = Path("models/renderer.safetensors")
+REPORT = Path("reports/evaluation.json")
+FOLDER = Path("reports/evaluation")
+
+
+def run(params: Params, tracker: Tracker) -> None:
+    """Evaluate the trained actor; see the module's text for the outputs."""
+    data = PreparedData.load(DATA)
+    actor, settings = load_actor(ACTOR)
+    model = TorchPaintingModel(actor, settings, choose_compute(params.base))
+    rows = data.split("test")[: params.evaluate.images or None]
+    evaluation = evaluate(model, data.images[rows], rows, data.names(rows), sorted(set(params.evaluate.strokes)))
+    summary = summarise(evaluation, data.size)
+    summary["neural_gap"] = neural_gap(load_renderer(RENDERER), model.family, evaluation.strokes, model.canvas)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    evaluation.table.to_parquet(FOLDER / "per_image.parquet", index=False)
+    write_figures(evaluation, model, FOLDER, params.evaluate.timelapses)
+    write_json(REPORT, summary)
+    _track(summary, tracker)
+    _track(summary, tracker.for_run(find_producer(ACTOR)))
+    _print_table(summary)
+
+
+def _track(summary: dict[str, Any], tracker: Tracker) -> None:
+    for strokes, metrics in summary["strokes"].items():
+        tracker.log_metrics({f"test/{name}": metrics[name]["mean"] for name in METRICS}, int(strokes))
+    tracker.log_metrics({f"test/neural_gap_{name}": value for name, value in summary["neural_gap"].items()})
+    tracker.log_artifact(REPORT)
+    for path in sorted(FOLDER.iterdir()):
+        tracker.log_artifact(path, "evaluation")
+
+
+def _print_table(summary: dict[str, Any]) -> None:
+    print(f"{summary['images']} test images at {summary['size']} px")
+    print("strokes" + "".join(f"{name:>11}" for name in METRICS))
+    for strokes, metrics in summary["strokes"].items():
+        print(f"{strokes:>7}" + "".join(f"{metrics[name]['mean']:11.5f}" for name in METRICS))
+
+
+def main() -> None:
+    run_stage("evaluate", run, [REPORT])
+
+
+if __name__ == "__main__":
+    main()
