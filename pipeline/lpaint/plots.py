@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from lpaint.files import replacing
 
 Series = tuple[Sequence[float], Sequence[float]]
 Band = tuple[Sequence[float], Sequence[float], Sequence[float]]
+_CAPTION_HEIGHT = 16
 
 
 def save_curves(
@@ -45,20 +46,34 @@ def save_curves(
         figure.savefig(temporary)
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]], scale: int = 1, gap: int = 2) -> np.ndarray:
+def sheet(
+    rows: Sequence[Sequence[np.ndarray]], scale: int = 1, gap: int = 2, captions: Sequence[str] = ()
+) -> np.ndarray:
     """Pictures [3, H, W] in [0, 1], all of one size, laid out in rows on white: uint8 [height, width, 3].
 
-    ``scale`` repeats every pixel; ``gap`` is the white space between pictures in pixels.
+    ``scale`` repeats every pixel; ``gap`` is the white space between pictures in pixels; ``captions`` stand above the
+    columns in a strip of 16 pixels, cut off where they are wider than their column.
     """
     height, width = rows[0][0].shape[1:]
     tall, wide = height * scale + gap, width * scale + gap
-    out = np.full((len(rows) * tall + gap, max(map(len, rows)) * wide + gap, 3), 255, np.uint8)
+    head = _CAPTION_HEIGHT if captions else 0
+    out = np.full((head + len(rows) * tall + gap, max(map(len, rows)) * wide + gap, 3), 255, np.uint8)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             pixels = to_bytes(picture).repeat(scale, 0).repeat(scale, 1)
-            top, left = gap + i * tall, gap + j * wide
+            top, left = head + gap + i * tall, gap + j * wide
             out[top : top + height * scale, left : left + width * scale] = pixels
+    for j, caption in enumerate(captions):
+        left = gap + j * wide
+        out[:head, left : left + width * scale] = _write(caption, head, width * scale)
     return out
+
+
+def _write(text: str, height: int, width: int) -> np.ndarray:
+    """Black text on a white strip: uint8 [height, width, 3]."""
+    strip = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(strip).text((1, 2), text, fill="black", font=ImageFont.load_default(11))
+    return np.asarray(strip)
 
 
 def to_bytes(picture: np.ndarray) -> np.ndarray:

@@ -1,0 +1,81 @@
+"""Judges with values that can be worked out by hand, and the sheets and plots that show them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lpaint.metrics import l2, psnr, reward, ssim
+from lpaint.plots import save_curves, save_image, sheet, to_bytes
+
+
+def _flat(*values: float, side: int = 8) -> np.ndarray:
+    """One flat grey picture a value: [len(values), 3, side, side]."""
+    return np.stack([np.full((3, side, side), value, np.float32) for value in values])
+
+
+def test_l2_is_the_mean_over_pixels_and_channels_of_each_picture() -> None:
+    canvas, target = _flat(0, 0, 0), _flat(0, 0.5, 1)
+    target[0, 1, 0, 0] = 1  # one channel of one of 64 pixels
+    assert l2(canvas, target) == pytest.approx([1 / (3 * 64), 0.25, 1])
+
+
+def test_psnr_is_20_db_at_a_tenth_off_and_capped_at_100() -> None:
+    assert psnr(_flat(0.5, 0.25, 0.3), _flat(0.6, 0.75, 0.3)) == pytest.approx([20, 6.0206, 100], abs=1e-3)
+
+
+def test_reward_is_the_share_of_the_black_canvas_error_that_is_gone() -> None:
+    target = _flat(0.8, 0.8, 0.8, 0.4)
+    canvas = _flat(0.0, 0.4, 0.8, 1.0)
+    assert reward(canvas, target) == pytest.approx([0, 0.75, 1, 1 - 0.36 / 0.16], abs=1e-5)
+
+
+def test_reward_of_a_black_picture_is_finite() -> None:
+    assert reward(_flat(0, 0.5), _flat(0, 0)).tolist() == [1, 0]
+
+
+def test_ssim_of_flat_pictures_is_the_luminance_term() -> None:
+    mine, theirs, c1 = 0.2, 0.6, 0.01**2
+    expected = (2 * mine * theirs + c1) / (mine**2 + theirs**2 + c1)
+    assert ssim(_flat(mine, theirs), _flat(theirs, theirs)) == pytest.approx([expected, 1], abs=1e-5)
+
+
+def test_ssim_falls_when_structure_is_lost_at_equal_l2() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.random((1, 3, 32, 32), np.float32) * 0.5 + 0.25
+    noise = np.where(rng.random(target.shape) < 0.5, -0.1, 0.1).astype(np.float32)
+    shifted, noisy = target + 0.1, target + noise
+    assert l2(shifted, target) == pytest.approx(l2(noisy, target), rel=1e-4)
+    assert ssim(shifted, target)[0] > ssim(noisy, target)[0] + 0.05
+
+
+def test_sheet_puts_pictures_in_rows_with_white_between() -> None:
+    black, grey = _flat(0, 0.5, side=2)
+    picture = sheet([[black, grey], [grey]], scale=2, gap=1)
+    assert picture.shape == (11, 11, 3) and picture.dtype == np.uint8
+    assert (picture[1:5, 1:5] == 0).all() and (picture[1:5, 6:10] == 128).all()
+    assert (picture[6:10, 1:5] == 128).all() and (picture[6:10, 6:10] == 255).all()
+    assert (picture[0] == 255).all() and (picture[:, 5] == 255).all()
+
+
+def test_captions_stand_above_their_column_and_leave_the_pictures_alone() -> None:
+    black, grey = _flat(0, 0.5, side=40)
+    plain, titled = sheet([[black, grey]]), sheet([[black, grey]], captions=["", "a caption wider than its column"])
+    assert (titled[16:] == plain).all()
+    assert (titled[:16, :44] == 255).all() and (titled[:16, 44:84] < 128).any() and (titled[:16, 84:] == 255).all()
+
+
+def test_bytes_are_rounded_and_clipped() -> None:
+    assert to_bytes(np.array([-1, 0.5, 2], np.float32).reshape(3, 1, 1)).tolist() == [[[0, 128, 255]]]
+
+
+def test_images_and_plots_are_whole_files(tmp_path: Path) -> None:
+    save_image(tmp_path / "deep" / "image.png", np.full((3, 4, 3), 7, np.uint8))
+    series = {"a": ([1, 10, 100], [1.0, 0.1, 0.01]), "b": ([1, 10], [2.0, 3.0])}
+    save_curves(
+        tmp_path / "curve.png", "t", "x", "y", series, log_x=True, log_y=True, bands={"c": ([1, 2], [1, 1], [2, 2])}
+    )
+    assert (np.asarray(Image.open(tmp_path / "deep" / "image.png")) == 7).all()
+    assert Image.open(tmp_path / "curve.png").size[0] > 400
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "deep"]
