@@ -1,6 +1,8 @@
 """Judging a trained agent on pictures that it has never seen: error as a function of strokes."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,127 +13,222 @@ import torch
 from PIL import Image
 from torch import nn
 
+from lpaint.errors import DataError
 from lpaint.files import replacing
 from lpaint.metrics import l2, psnr, reward, ssim
-from lpaint.painting.painter import Painting, PaintingModel, Strokes, draw_strokes, paint_by_error
+from lpaint.painting.painter import PaintingModel, Strokes, draw_strokes, paint_by_error
 from lpaint.painting.resample import resize
 from lpaint.plots import save_curves, save_image, sheet, to_bytes
 from lpaint.strokes import StrokeFamily, pixel_centres
 
 METRICS = ("l2", "l2_canvas", "psnr", "ssim", "reward")
-_BATCH = 32
+_JUDGED_AT = 100
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``table``: one row an image and budget, with the columns ``row``, ``name``, ``strokes`` and METRICS;
-    ``targets`` [N, 3, H, W]; ``snapshots``: budget -> canvases like ``targets``; ``strokes``: one a picture."""
+    """What the agent painted and how close it came.
+
+    ``table``: one row an image and budget with the columns ``row``, ``name``, ``strokes`` (the budget), ``used``
+    (strokes painted; fewer where nothing more helped) and METRICS, sorted by budget, then in the order of ``rows``;
+    ``images``: the packed pictures [M, H, W, 3] uint8, of which ``rows`` [N] were painted; ``strokes``: N paintings.
+    """
 
     table: pd.DataFrame
-    targets: np.ndarray
-    snapshots: dict[int, np.ndarray]
+    images: np.ndarray
+    rows: np.ndarray
     strokes: list[Strokes]
 
+    @property
+    def budgets(self) -> list[int]:
+        """Stroke budgets, ascending."""
+        return sorted(int(budget) for budget in self.table["strokes"].unique())
 
-def evaluate(model: PaintingModel, images: np.ndarray, rows: np.ndarray, names: list[str], budgets: list[int]) -> Evaluation:
-    """Paint pictures within each budget and measure.
+
+def evaluate(
+    model: PaintingModel,
+    images: np.ndarray,
+    rows: np.ndarray,
+    names: Sequence[str],
+    budgets: Sequence[int],
+    batch: int = 32,
+) -> Evaluation:
+    """Paint pictures within each budget and measure; ``l2_canvas`` is the L2 after averaging down to the model's size.
+
+    Memory holds the canvases of one batch and the strokes of all pictures (34 kB a picture at 500 strokes).
 
     Args:
         model: the trained painter.
-        images: [N, H, W, 3] uint8.
-        rows: [N], their rows in the packed array; ``names``: their names.
+        images: [M, H, W, 3] uint8, packed; may be memory-mapped.
+        rows: [N], which of them to paint; ``names``: their N names.
         budgets: stroke counts.
+        batch: pictures painted together.
+
+    Raises:
+        DataError: ``rows`` is empty.
     """
-    targets = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 255
-    parts: list[Painting] = [
-        paint_by_error(model, targets[at : at + _BATCH], budgets) for at in range(0, len(targets), _BATCH)
-    ]
-    snapshots = {budget: np.concatenate([part.snapshots[budget] for part in parts]) for budget in budgets}
-    tables = [_measure(canvas, targets, model.canvas).assign(row=rows, name=names, strokes=budget) for budget, canvas in snapshots.items()]
-    table = pd.concat(tables, ignore_index=True)[["row", "name", "strokes", *METRICS]]
-    return Evaluation(table, targets, snapshots, [strokes for part in parts for strokes in part.strokes])
+    if not len(rows):
+        raise DataError("data: there is no test image to evaluate on; raise data.limit or data.test_fraction")
+    budgets = sorted(set(budgets))
+    tables, strokes = [], []
+    for at in range(0, len(rows), batch):
+        part = rows[at : at + batch]
+        targets = _pictures(images, part)
+        painting = paint_by_error(model, targets, budgets)
+        used = np.array([len(each) for each in painting.strokes])
+        for budget in budgets:
+            columns = {"row": part, "name": list(names[at : at + batch]), "strokes": budget}
+            columns |= {"used": np.minimum(used, budget)} | _measure(painting.snapshots[budget], targets, model.canvas)
+            tables.append(pd.DataFrame(columns))
+        strokes += painting.strokes
+    # The sort is stable, so that pictures keep the order of ``rows`` within a budget.
+    table = pd.concat(tables).sort_values("strokes", kind="stable", ignore_index=True)
+    return Evaluation(table, images, rows, strokes)
 
 
-def summarise(evaluation: Evaluation, size: int) -> dict[str, Any]:
-    """Mean, median and the half-width of the mean's 95% normal interval, by strokes and metric."""
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """Count, mean number of strokes used, and of every metric mean, median and 95% interval, by stroke budget.
+
+    ``ci95`` is the half-width of the mean's normal interval over pictures, 1.96 s / sqrt(n); a single picture has none.
+    It says how well the mean over such pictures is known, not how another training would turn out. PSNR is capped at
+    100 dB and everything is rounded, so that the report is finite and the same for the same paintings.
+    """
     strokes: dict[str, Any] = {}
     for budget, group in evaluation.table.groupby("strokes"):
-        strokes[str(budget)] = {
-            name: {
-                "mean": round(float(group[name].mean()), 6),
-                "median": round(float(group[name].median()), 6),
-                "ci95": round(float(1.96 * group[name].std(ddof=0) / np.sqrt(len(group))), 6),
-            }
-            for name in METRICS
-        }
-    return {"images": len(evaluation.targets), "size": size, "strokes": strokes}
+        entry: dict[str, Any] = {"n": len(group), "used": round(float(group["used"].mean()), 2)}
+        strokes[str(budget)] = entry | {name: _describe(group[name].to_numpy()) for name in METRICS}
+    return {"images": len(evaluation.rows), "size": int(evaluation.images.shape[1]), "strokes": strokes}
 
 
 @torch.no_grad()
-def neural_gap(renderer: nn.Module, family: StrokeFamily, strokes: Sequence[Strokes], canvas: int, limit: int = 2048) -> dict[str, float]:
-    """How far the neural renderer is from the exact one on strokes that the agent paints: L1 and L2 of the opacity."""
-    shape = torch.from_numpy(np.concatenate([part.values for part in strokes])[:limit, : family.shape_parameters])
-    difference = torch.cat(
-        [renderer(part) - family.rasterise(part, *pixel_centres(len(part), canvas)) for part in shape.split(256)]
-    )
-    return {"l1": round(difference.abs().mean().item(), 6), "l2": round(difference.square().mean().item(), 6)}
+def neural_gap(
+    renderer: nn.Module, family: StrokeFamily, strokes: Sequence[Strokes], first: int, limit: int = 4096
+) -> dict[str, float]:
+    """How far the neural renderer is from the exact one on strokes that the agent paints, not on random ones.
+
+    Args:
+        renderer: shapes [n, P] -> opacity [n, S, S]; compared at its own size S.
+        family: the strokes' family, which has the exact rasteriser.
+        strokes: paintings; of each, the strokes on the whole picture among its ``first`` ones are compared (on tiles
+            strokes overhang the frame, which the neural renderer cannot draw).
+        limit: most strokes to compare, evenly spaced over all.
+
+    Returns:
+        ``l1`` and ``l2``, means of the opacity's absolute and squared difference, and ``strokes``, how many were
+        compared; only the last if there were none.
+    """
+    whole = [part.values[:first][(part.frames[:first, 2:] == 1).all(1)] for part in strokes if len(part)]
+    shapes = np.concatenate(whole)[:, : family.shape_parameters] if whole else np.zeros((0, 0), np.float32)
+    if not len(shapes):
+        return {"strokes": 0}
+    shapes = shapes[np.linspace(0, len(shapes) - 1, min(limit, len(shapes))).astype(int)]
+    absolute = squared = 0.0
+    for part in torch.from_numpy(shapes).split(256):
+        drawn = renderer(part)
+        difference = (drawn - family.rasterise(part, *pixel_centres(len(part), drawn.shape[-1]))).double()
+        absolute += difference.abs().mean((1, 2)).sum().item()
+        squared += difference.square().mean((1, 2)).sum().item()
+    return {"l1": round(absolute / len(shapes), 6), "l2": round(squared / len(shapes), 6), "strokes": len(shapes)}
 
 
 def write_figures(evaluation: Evaluation, model: PaintingModel, folder: Path, timelapses: int) -> None:
-    """Best, median and worst sheets, plots of each metric by strokes, and animated paintings."""
-    for name, rows in ranked(evaluation).items():
-        pictures = [[evaluation.targets[i], *(canvas[i] for canvas in evaluation.snapshots.values())] for i in rows]
-        save_image(folder / f"{name}.png", sheet(pictures))
-    means = evaluation.table.groupby("strokes")[list(METRICS)]
-    means.mean().reset_index().to_csv(folder / "strokes.csv", index=False)
-    quartiles = {share: means.quantile(share) for share in (0.25, 0.5, 0.75)}
-    budgets = list(quartiles[0.5].index)
-    for name in ("l2", "psnr", "ssim"):
-        low, middle, high = (list(quartiles[share][name]) for share in (0.25, 0.5, 0.75))
-        title = f"{name.upper()} by strokes on {len(evaluation.targets)} test images"
-        save_curves(
-            folder / f"{name}.png",
-            title,
-            "strokes",
-            name,
-            {"median": (budgets, middle)},
-            log_x=True,
-            log_y=name == "l2",
-            bands={"middle half": (budgets, low, high)},
-        )
-    side = evaluation.targets.shape[2]
+    """Fill a folder: per_image.parquet, strokes.csv (means by budget), plots, sheets and animated paintings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluation.table.to_parquet(folder / "per_image.parquet", index=False)
+    means = evaluation.table.groupby("strokes")[list(METRICS)].mean().round(6)
+    means.reset_index().to_csv(folder / "strokes.csv", index=False)
+    _plot_metrics(evaluation, folder)
+    captions = ["target", *map(str, evaluation.budgets)]
+    for name, places in ranked(evaluation).items():
+        pictures = [_painted(evaluation, model, place) for place in places]
+        save_image(folder / f"{name}.png", sheet(pictures, captions=captions))
+    height, width = evaluation.images.shape[1:3]
     for place in range(min(timelapses, len(evaluation.strokes))):
-        write_timelapse(folder / f"timelapse_{place}.webp", model, evaluation.strokes[place], 2 * side)
+        path = folder / f"timelapse_{place}.webp"
+        write_timelapse(path, model, evaluation.strokes[place], 2 * height, 2 * width)
 
 
 def ranked(evaluation: Evaluation, count: int = 4) -> dict[str, np.ndarray]:
     """Places of the best, median and worst pictures by L2 at 100 strokes, or at the largest budget without it."""
-    budgets = list(evaluation.snapshots)
-    judged = 100 if 100 in budgets else budgets[-1]
-    order = np.argsort(evaluation.table.loc[evaluation.table["strokes"] == judged, "l2"].to_numpy(), kind="stable")
+    judged = _JUDGED_AT if _JUDGED_AT in evaluation.budgets else evaluation.budgets[-1]
+    table = evaluation.table
+    order = np.argsort(table.loc[table["strokes"] == judged, "l2"].to_numpy(), kind="stable")
     middle = max(0, (len(order) - count) // 2)
     return {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
 
 
-def write_timelapse(path: Path, model: PaintingModel, strokes: Strokes, side: int, frames: int = 60) -> None:
-    """Animate a painting stroke by stroke as WebP; the last frame is held for two seconds."""
-    shown = set(np.linspace(0, len(strokes), min(frames, len(strokes) + 1)).astype(int))
+def write_timelapse(
+    path: Path, model: PaintingModel, strokes: Strokes, height: int, width: int, frames: int = 60
+) -> None:
+    """Animate a painting as WebP, from black, at most ``frames`` evenly spaced frames; the last is held two seconds."""
+    shown = set(np.linspace(0, len(strokes), min(frames, len(strokes) + 1)).astype(int).tolist())
     pictures = [
-        Image.fromarray(to_bytes(canvas)) for count, canvas in enumerate(draw_strokes(model, strokes, side, side)) if count in shown
+        Image.fromarray(to_bytes(canvas))
+        for count, canvas in enumerate(draw_strokes(model, strokes, height, width))
+        if count in shown
     ]
     durations = [60] * (len(pictures) - 1) + [2000]
     with replacing(path) as temporary:
         pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=80)
 
 
-def _measure(canvas: np.ndarray, targets: np.ndarray, size: int) -> pd.DataFrame:
-    small = [resize(array, size, size) for array in (canvas, targets)]
-    return pd.DataFrame(
-        {
-            "l2": l2(canvas, targets),
-            "l2_canvas": l2(*small),
-            "psnr": psnr(canvas, targets),
-            "ssim": ssim(canvas, targets),
-            "reward": reward(canvas, targets),
-        }
-    )
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder`` that takes its place on success, and is removed on any exception."""
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _pictures(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Packed uint8 [M, H, W, 3] -> float32 [N, 3, H, W] in [0, 1]."""
+    return np.ascontiguousarray(images[rows].transpose(0, 3, 1, 2), np.float32) / 255
+
+
+def _measure(canvas: np.ndarray, targets: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """METRICS, each [B]."""
+    small = [resize(pictures, size, size) for pictures in (canvas, targets)]
+    values = (l2(canvas, targets), l2(*small), psnr(canvas, targets), ssim(canvas, targets), reward(canvas, targets))
+    return dict(zip(METRICS, values, strict=True))
+
+
+def _describe(values: np.ndarray) -> dict[str, float]:
+    described = {"mean": values.mean(), "median": np.median(values)}
+    if len(values) > 1:
+        described["ci95"] = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+    return {name: round(float(value), 6) for name, value in described.items()}
+
+
+def _painted(evaluation: Evaluation, model: PaintingModel, place: int) -> list[np.ndarray]:
+    """The target and the painting at each budget, drawn anew from its strokes: keeping all canvases takes gigabytes."""
+    target = _pictures(evaluation.images, evaluation.rows[place : place + 1])[0]
+    strokes = evaluation.strokes[place]
+    wanted = [min(budget, len(strokes)) for budget in evaluation.budgets]
+    drawn = enumerate(draw_strokes(model, strokes, *target.shape[1:]))
+    kept = {count: canvas.copy() for count, canvas in drawn if count in wanted}
+    return [target, *(kept[count] for count in wanted)]
+
+
+def _plot_metrics(evaluation: Evaluation, folder: Path) -> None:
+    """Median and middle half of L2, PSNR and SSIM by strokes, one PNG each."""
+    groups = evaluation.table.groupby("strokes")
+    for name, label in (("l2", "L2 (mean squared error)"), ("psnr", "PSNR, dB"), ("ssim", "SSIM")):
+        low, middle, high = (list(groups[name].quantile(share)) for share in (0.25, 0.5, 0.75))
+        save_curves(
+            folder / f"{name}.png",
+            f"{name.upper()} by strokes on {len(evaluation.rows)} test images",
+            "strokes",
+            label,
+            {"median": (evaluation.budgets, middle)},
+            log_x=True,
+            log_y=name == "l2",
+            bands={"middle half": (evaluation.budgets, low, high)},
+        )

@@ -37,7 +37,8 @@ def save_curves(
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     if log_x:
         axes.set_xscale("log")
-    if log_y:
+    # Without a positive value there is nothing to show on a log axis.
+    if log_y and any(value > 0 for _, y in series.values() for value in y):
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
     if len(series) + len(bands or {}) > 1:
