@@ -13,6 +13,7 @@ from lpaint.files import replacing
 Series = tuple[Sequence[float], Sequence[float]]
 Band = tuple[Sequence[float], Sequence[float], Sequence[float]]
 _CAPTION_HEIGHT = 16
+_MOST_TICKS = 10
 
 
 def save_curves(
@@ -37,6 +38,11 @@ def save_curves(
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     if log_x:
         axes.set_xscale("log")
+        places = sorted({value for x, _ in series.values() for value in x})
+        if len(places) <= _MOST_TICKS:
+            # Between two powers of ten the default labels read "3 x 10^1": show the measured places instead.
+            axes.set_xticks(places, [f"{place:g}" for place in places], minor=False)
+            axes.set_xticks([], minor=True)
     # Without a positive value there is nothing to show on a log axis.
     if log_y and any(value > 0 for _, y in series.values() for value in y):
         axes.set_yscale("log")
