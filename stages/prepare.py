@@ -1,5 +1,6 @@
 """Stage: pack pictures. Writes data/prepared/ (images.npy, manifest.parquet, summary.json, preview.png)."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ OUT = Path("data/prepared")
 
 def run(params: Params, tracker: Tracker) -> None:
     """Prepare the source that ``params.data`` names."""
-    summary = prepare(params, OUT)
+    summary = prepare(params, OUT, progress=sys.stderr.isatty())
     counts = {f"data/{split}": count for split, count in summary["splits"].items()}
     tracker.log_metrics({"data/images": summary["images"], "data/bad": summary["bad"], **counts})
-    tracker.set_tags({"data.digest": summary["digest"]})
+    tracker.set_tags({"data.digest": summary["digest"], "data.source": summary["source"]})
     tracker.log_image("preview", np.asarray(Image.open(OUT / "preview.png").convert("RGB")))
     tracker.log_artifact(OUT / "summary.json")
     tracker.log_artifact(OUT / "manifest.parquet")

@@ -30,11 +30,20 @@ class PreparedData:
             # Copy-on-write: torch wants writable memory, and nothing ever reaches the disk.
             images = np.load(folder / "images.npy", mmap_mode="c")
             manifest = pd.read_parquet(folder / "manifest.parquet")
-            digest = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["digest"]
-        except (OSError, ValueError, KeyError) as error:
+            digest = str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["digest"])
+        except FileNotFoundError as error:
+            raise DataError(f"{error.filename}: there is no such file; run `dvc repro prepare`") from None
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
-            raise DataError(f"{folder}: cannot be read ({reason}); run `dvc repro prepare`") from None
-        return cls(images, check_manifest(manifest, str(folder)), digest)
+            raise DataError(f"{folder}: cannot be read ({reason}); run `dvc repro -f prepare`") from None
+        check_manifest(manifest, str(folder))
+        shape = (int(manifest["ok"].sum()), *images.shape[1:2] * 2, 3)
+        if images.dtype != np.uint8 or images.shape != shape:
+            raise DataError(
+                f"{folder}: images.npy holds {images.dtype} {images.shape} where the manifest calls for uint8 {shape}; "
+                "run `dvc repro -f prepare`"
+            )
+        return cls(images, manifest, digest)
 
     @property
     def size(self) -> int:

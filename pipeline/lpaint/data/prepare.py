@@ -1,12 +1,11 @@
 """Decode in parallel, resize, pack: a source becomes ``data/prepared``."""
 
 import hashlib
-import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,13 +18,12 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from lpaint.data.decode import explain, square
 from lpaint.data.schema import SPLITS, check_manifest
 from lpaint.data.sources import Source, open_source
 from lpaint.errors import DataError
 from lpaint.files import write_json
 from lpaint.params import Params
-from lpaint.plots import save_image, sheet
-from lpaint.tracking import digest_file
 
 _CHUNK = 32
 
@@ -40,10 +38,12 @@ class _Decoded:
     height: int
 
 
-def prepare(params: Params, out: Path) -> dict[str, Any]:
+def prepare(params: Params, out: Path, progress: bool = False) -> dict[str, Any]:
     """Write images.npy, manifest.parquet, summary.json and preview.png to the folder ``out``; returns the summary.
 
-    The folder appears whole or not at all. Memory does not depend on the number of images.
+    The folder appears whole or not at all. Memory does not depend on the number of images. With ``data.limit`` the
+    images taken are spread evenly over the sorted entries, so that class subfolders and official splits keep their
+    shares. ``progress`` shows a bar on stderr.
 
     Raises:
         DataError: the source is missing or empty, or more than ``data.max_bad_fraction`` of it is unreadable.
@@ -52,13 +52,14 @@ def prepare(params: Params, out: Path) -> dict[str, Any]:
     source = open_source(params)
     names = source.names()
     if data.limit:
-        names = names[: data.limit]
+        names = _spread(names, data.limit)
     partial_folder = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir(parents=True)
     try:
-        table = _pack(params, source, names, partial_folder / "images.npy")
+        table = _pack(params, source, names, partial_folder / "images.npy", progress)
         _check_bad(table, data.max_bad_fraction)
+        _shorten(partial_folder / "images.npy", int(table["ok"].sum()))
         table["split"] = _splits(params, source, table)
         check_manifest(table, str(out))
         table.to_parquet(partial_folder / "manifest.parquet", index=False)
@@ -78,21 +79,26 @@ def source_digest(params: Params) -> str:
     return open_source(params).digest()
 
 
-def _pack(params: Params, source: Source, names: list[str], path: Path) -> pd.DataFrame:
+def _spread(names: list[str], count: int) -> list[str]:
+    """At most ``count`` names at even distances, in order."""
+    if count >= len(names):
+        return names
+    return [names[at * len(names) // count] for at in range(count)]
+
+
+def _pack(params: Params, source: Source, names: list[str], path: Path, progress: bool) -> pd.DataFrame:
     size = params.data.size
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), size, size, 3))
     rows: list[tuple[int, str, str, bool, str, int, int]] = []
     good = 0
-    progress = tqdm(_decode_all(params, source, names), total=len(names), unit="image", disable=not sys.stderr.isatty())
-    for name, decoded in zip(names, progress, strict=True):
+    results = tqdm(_decode_all(params, source, names), total=len(names), unit="image", disable=not progress)
+    for name, decoded in zip(names, results, strict=True):
         if decoded.pixels is not None:
             images[good] = decoded.pixels
             good += 1
         index = good - 1 if decoded.pixels is not None else -1
         rows.append((index, name, "", index >= 0, decoded.reason, decoded.width, decoded.height))
     images.flush()
-    del images
-    _shorten(path, good)
     return pd.DataFrame(rows, columns=["index", "name", "split", "ok", "reason", "width", "height"])
 
 
@@ -117,49 +123,51 @@ def _decode_all(params: Params, source: Source, names: list[str]) -> Iterator[_D
         yield from map(decode, names)
         return
     remaining = iter(names)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        # A window of work at a time: what is decoded but not yet packed stays bounded.
-        while window := list(islice(remaining, workers * _CHUNK * 8)):
-            yield from pool.map(decode, window, chunksize=_CHUNK)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            # A window of work at a time: what is decoded but not yet packed stays bounded.
+            while window := list(islice(remaining, workers * _CHUNK * 8)):
+                yield from pool.map(decode, window, chunksize=_CHUNK)
+    except BrokenProcessPool:
+        raise DataError("data: a decoding process died, perhaps of too little memory; lower data.workers") from None
 
 
 def _decode_one(source: Source, size: int, fit: str, name: str) -> _Decoded:
     try:
-        image = source.load(name, size)
+        picture = source.load(name, size)
+        return _Decoded(square(picture.image, size, fit), "", picture.width, picture.height)
     except Exception as error:
         # Decoders raise whatever a damaged file provokes; one bad image must not end the run.
-        return _Decoded(None, " ".join(str(error).split())[:200] or type(error).__name__, 0, 0)
-    width, height = image.size
-    if fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    return _Decoded(np.asarray(image), "", width, height)
+        return _Decoded(None, explain(error), 0, 0)
 
 
 def _check_bad(table: pd.DataFrame, allowed: float) -> None:
     bad = table.loc[~table["ok"]]
-    if len(bad) <= allowed * len(table) and table["ok"].any():
+    if len(bad) < len(table) and len(bad) <= allowed * len(table):
         return
     first = bad.iloc[0]
+    where = f"the first is {first['name']} ({first['reason']})"
+    if len(bad) == len(table):
+        raise DataError(f"data: none of the {len(table)} images can be read, {where}; mend the source")
     raise DataError(
-        f"data: {len(bad)} of {len(table)} images cannot be read, more than data.max_bad_fraction {allowed} allows; the "
-        f"first is {first['name']} ({first['reason']}); mend the source or raise the fraction"
+        f"data: {len(bad)} of {len(table)} images cannot be read, more than data.max_bad_fraction {allowed} allows, "
+        f"{where}; mend the source or raise the fraction"
     )
 
 
 def _splits(params: Params, source: Source, table: pd.DataFrame) -> list[str]:
-    official = source.splits(list(table["name"]))
-    if official is not None:
-        return [split if ok else "" for split, ok in zip(official, table["ok"], strict=True)]
     good = np.flatnonzero(table["ok"])
+    official = source.splits(list(table["name"].iloc[good]))
+    if official is not None:
+        splits = np.full(len(table), "", dtype=object)
+        splits[good] = official
+        return list(splits)
     if len(good) < 3:
         raise DataError(f"data: only {len(good)} readable images, too few for training, validation and test; add some")
     order = np.random.default_rng([params.base.seed, 1]).permutation(good)
-    validation = max(1, round(params.data.validation_fraction * len(good)))
-    test = max(1, round(params.data.test_fraction * len(good)))
+    # Every split gets at least one image, whatever the fractions.
+    validation = min(max(1, round(params.data.validation_fraction * len(good))), len(good) - 2)
+    test = min(max(1, round(params.data.test_fraction * len(good))), len(good) - 1 - validation)
     splits = np.full(len(table), "", dtype=object)
     splits[order] = "train"
     splits[order[:validation]] = "validation"
@@ -168,7 +176,8 @@ def _splits(params: Params, source: Source, table: pd.DataFrame) -> list[str]:
 
 
 def _summary(params: Params, source: Source, table: pd.DataFrame, folder: Path) -> dict[str, Any]:
-    content = hashlib.sha256(digest_file(folder / "images.npy").encode())
+    with (folder / "images.npy").open("rb") as stream:
+        content = hashlib.file_digest(stream, "sha256")
     content.update(table.to_csv(index=False).encode())
     counts = table.loc[table["ok"], "split"].value_counts()
     return {
@@ -184,12 +193,12 @@ def _summary(params: Params, source: Source, table: pd.DataFrame, folder: Path) 
 
 
 def _write_preview(folder: Path) -> None:
+    """A contact sheet of 36 images, spread evenly over the rows; black where there are fewer."""
     images = np.load(folder / "images.npy", mmap_mode="r")
-    shown = images[np.linspace(0, len(images) - 1, min(36, len(images))).astype(int)]
-    pictures = list(shown.transpose(0, 3, 1, 2).astype(np.float32) / 255)
-    save_image(folder / "preview.png", sheet([pictures[at : at + 9] for at in range(0, len(pictures), 9)]))
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """The summary that ``prepare`` wrote."""
-    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    size = images.shape[1]
+    shown = np.zeros((36, size, size, 3), np.uint8)
+    count = min(36, len(images))
+    shown[:count] = images[np.linspace(0, len(images) - 1, count).astype(int)]
+    # [rows, columns, height, width, 3] -> [rows, height, columns, width, 3] -> one picture.
+    sheet = shown.reshape(4, 9, size, size, 3).swapaxes(1, 2).reshape(4 * size, 9 * size, 3)
+    Image.fromarray(sheet).save(folder / "preview.png")

@@ -37,6 +37,8 @@ def check_manifest(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     """
     try:
         return MANIFEST.validate(table)
-    except pa.errors.SchemaError as error:
+    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
         reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{origin}: the manifest is not as it should be ({reason}); run `dvc repro -f prepare`") from None
+        raise DataError(
+            f"{origin}: the manifest is not as it should be ({reason}); run `dvc repro -f prepare`"
+        ) from None

@@ -5,23 +5,21 @@ and one line in ``open_source``.
 """
 
 import hashlib
-import io
 import re
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from PIL import Image, ImageOps
-
 from lpaint.data import synthetic
+from lpaint.data.decode import Picture, decode, explain
 from lpaint.errors import DataError
 from lpaint.params import Params
 from lpaint.paths import resolve_data_path
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _CELEBA_NAME = re.compile(r"(?:.*/)?(\d{6})\.jpg")
-# The official partition of CelebA (list_eval_partition.txt): first id after the training and the validation split.
-_VALIDATION_FROM, _TEST_FROM = 162771, 182638
+# The official partition of CelebA (list_eval_partition.txt): first ids of validation and test, and the last id.
+_VALIDATION_FROM, _TEST_FROM, _LAST = 162771, 182638, 202599
 
 
 class Source(Protocol):
@@ -31,12 +29,12 @@ class Source(Protocol):
         """All entries, sorted. Raises DataError when there are none."""
         ...
 
-    def load(self, name: str, size: int) -> Image.Image:
-        """Decode one entry, upright, in RGB; ``size`` is the side it will be reduced to, a hint for decoders."""
+    def load(self, name: str, size: int) -> Picture:
+        """Decode one entry; ``size`` is the side it will be reduced to, a hint for decoders."""
         ...
 
     def splits(self, names: list[str]) -> list[str] | None:
-        """Official split of each entry, or None where there is none or only a part of it is here."""
+        """Official split of each entry, or None where there is none or one of the three would be empty."""
         ...
 
     def digest(self) -> str:
@@ -52,15 +50,15 @@ class Folder:
 
     def names(self) -> list[str]:
         """Relative paths of everything with an image's suffix."""
-        found = (path for path in self.root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-        names = sorted(path.relative_to(self.root).as_posix() for path in found)
+        found = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
+        names = sorted(filter(_is_picture, found))
         if not names:
             raise DataError(f"{self.root}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); check data.path")
-        return names
+        return _checked(self.root, names)
 
-    def load(self, name: str, size: int) -> Image.Image:
+    def load(self, name: str, size: int) -> Picture:
         """See ``Source``."""
-        return _decode((self.root / name).read_bytes(), size)
+        return decode((self.root / name).read_bytes(), size)
 
     def splits(self, names: list[str]) -> list[str] | None:
         """None: a folder has no official split."""
@@ -95,14 +93,15 @@ class CelebaZip:
 
     def names(self) -> list[str]:
         """The archive's images."""
-        names = sorted(name for name in self._open().namelist() if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+        # A set: an archive may hold the same name twice, of which readers see the last.
+        names = sorted(set(filter(_is_picture, self._open().namelist())))
         if not names:
             raise DataError(f"{self.path}: the archive holds no images; data.path must be an img_align_celeba.zip")
-        return names
+        return _checked(self.path, names)
 
-    def load(self, name: str, size: int) -> Image.Image:
+    def load(self, name: str, size: int) -> Picture:
         """See ``Source``; the archive's checksum of the entry is verified."""
-        return _decode(self._open().read(name), size)
+        return decode(self._open().read(name), size)
 
     def splits(self, names: list[str]) -> list[str] | None:
         """The official split by id."""
@@ -110,14 +109,19 @@ class CelebaZip:
 
     def digest(self) -> str:
         """Of the archive's directory: names, sizes and checksums."""
-        return _sha256("\n".join(f"{i.filename} {i.file_size} {i.CRC}" for i in self._open().infolist()))
+        self.names()  # An archive without images is an error already here.
+        return _sha256(
+            "\n".join(f"{entry.filename} {entry.file_size} {entry.CRC}" for entry in self._open().infolist())
+        )
 
     def _open(self) -> zipfile.ZipFile:
         if self._archive is None:
             try:
                 self._archive = zipfile.ZipFile(self.path)
             except (zipfile.BadZipFile, OSError) as error:
-                raise DataError(f"{self.path}: is no readable zip archive ({error}); download it again") from None
+                raise DataError(
+                    f"{self.path}: is no readable zip archive ({explain(error)}); download it again"
+                ) from None
         return self._archive
 
 
@@ -131,9 +135,9 @@ class Synthetic:
         """synthetic/000000 and so on."""
         return [f"synthetic/{index:06d}" for index in range(self.count)]
 
-    def load(self, name: str, size: int) -> Image.Image:
+    def load(self, name: str, size: int) -> Picture:
         """See ``Source``."""
-        return synthetic.draw(self.seed, int(name.rsplit("/", 1)[1]), size)
+        return Picture(synthetic.draw(self.seed, int(name.rsplit("/", 1)[1]), size), size, size)
 
     def splits(self, names: list[str]) -> list[str] | None:
         """None."""
@@ -163,30 +167,30 @@ def open_source(params: Params) -> Source:
     return CelebaFolder(path) if path.is_dir() else CelebaZip(path)
 
 
+def _is_picture(name: str) -> bool:
+    """By its suffix; hidden files and what macOS adds to archives (__MACOSX/._000001.jpg) are none."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+
+
+def _checked(origin: Path, names: list[str]) -> list[str]:
+    for name in names:
+        if not name.isascii() and name != name.encode("utf-8", "replace").decode("utf-8"):
+            raise DataError(f"{origin}: the file name {name!a} is not valid UTF-8; rename the file")
+    return names
+
+
 def _celeba_splits(names: list[str]) -> list[str] | None:
     matches = [_CELEBA_NAME.fullmatch(name) for name in names]
     if not all(matches):
         return None
     ids = [int(match.group(1)) for match in matches if match]
+    if min(ids) < 1 or max(ids) > _LAST:
+        return None
     splits = ["train" if i < _VALIDATION_FROM else "validation" if i < _TEST_FROM else "test" for i in ids]
     return splits if len(set(splits)) == 3 else None
 
 
-def _decode(content: bytes, size: int) -> Image.Image:
-    image = Image.open(io.BytesIO(content))
-    # JPEG can be decoded at half or a quarter of its size at no loss, as long as reduction still follows.
-    image.draft("RGB", (2 * size, 2 * size))
-    image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16-bit grey; Pillow's own conversion would clip instead of scale.
-        return image.convert("I").point(lambda value: value / 257).convert("L").convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

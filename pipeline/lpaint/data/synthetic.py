@@ -1,307 +1,149 @@
 """Our own pictures: stylised portraits, dead leaves and landscapes, deterministic by seed and index.
 
 They stand in for photographs where none may be used: flat and shaded regions, edges at all scales, soft and hard
-light, varied colour. Everything is drawn on a canvas of twice the size in units of its side and reduced.
+light, texture, varied colour. Everything is drawn at twice the size and reduced.
 """
 
-import colorsys
-
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-VERSION = "synthetic-1"
+from lpaint.data.drawing import Pen, blend, clouds, floats, gradient, noise, random_colour, shade, to_image, vary
+from lpaint.data.portrait import Portrait
 
-Colour = tuple[int, int, int]
-Points = list[tuple[float, float]]
+# Raise it with every change that changes a picture: prepared data are out of date then.
+VERSION = "synthetic-2"
 
-_SKIN = ((255, 224, 196), (241, 194, 150), (224, 172, 120), (198, 134, 84), (141, 85, 50), (92, 56, 36))
-_HAIR = ((30, 22, 18), (62, 40, 26), (110, 70, 38), (176, 128, 68), (222, 188, 120), (150, 60, 30), (190, 186, 182))
+_SKIES = ((120, 170, 230), (240, 170, 110), (60, 70, 120), (190, 200, 210), (225, 150, 150))
+_GROUNDS = ((92, 112, 58), (140, 120, 70), (70, 84, 92), (60, 92, 70), (150, 98, 66))
 
 
 def draw(seed: int, index: int, size: int) -> Image.Image:
-    """Picture ``index`` of ``seed``: RGB, size x size. About 7 in 10 are portraits."""
+    """Picture ``index`` of ``seed``: RGB, size x size. 70% portraits, 15% dead leaves, 15% landscapes and gradients."""
     rng = np.random.default_rng([seed, index, 20])
     kind = rng.random()
     side = 2 * size
     if kind < 0.7:
-        image = _portrait(rng, side)
+        pixels = Portrait(rng, side).paint(_background(rng, side))
     elif kind < 0.85:
-        image = _dead_leaves(rng, side)
+        pixels = dead_leaves(rng, side)
+    elif kind < 0.97:
+        pixels = landscape(rng, side)
     else:
-        image = _landscape(rng, side)
-    return image.resize((size, size), Image.Resampling.BOX)
+        pixels = clouds(rng, side, random_colour(rng, 0.8), random_colour(rng, 0.8))
+    return _develop(rng, pixels).resize((size, size), Image.Resampling.BOX)
 
 
-def _portrait(rng: np.random.Generator, side: int) -> Image.Image:
-    face = _Face(rng, side)
-    image = _background(rng, side)
-    layer = image.copy()
-    face.draw(ImageDraw.Draw(layer), rng)
-    layer = layer.rotate(rng.normal(0, 7), Image.Resampling.BILINEAR, center=face.centre)
-    # The turn bares corners; the background shows there.
-    turned = Image.new("L", image.size, 255).rotate(0)
-    image = Image.composite(layer, image, ImageChops.multiply(turned, _inside(layer)))
-    return _light(rng, image)
+def _develop(rng: np.random.Generator, pixels: np.ndarray) -> Image.Image:
+    """What a camera does: exposure, a slight focus blur, grain."""
+    side = len(pixels)
+    grain = rng.normal(0, rng.uniform(0, 4), (side // 2, side // 2, 1)).astype(np.float32)
+    exposed = pixels * rng.uniform(0.85, 1.12) + rng.uniform(-8, 8) + grain.repeat(2, 0).repeat(2, 1)
+    return to_image(exposed).filter(ImageFilter.GaussianBlur(side / 256 * rng.uniform(0.2, 1.3)))
 
 
-def _inside(layer: Image.Image) -> Image.Image:
-    """White where a rotated layer has paint; rotation fills bared corners with black."""
-    grey = layer.convert("L").point(lambda value: 255 if value > 0 else 0)
-    return grey.filter(ImageFilter.MinFilter(3))
-
-
-class _Face:
-    """Measures and colours of one portrait; units of the picture's side, turned to pixels when drawn."""
-
-    def __init__(self, rng: np.random.Generator, side: int) -> None:
-        self.side = side
-        self.x, self.y = 0.5 + rng.normal(0, 0.035), 0.5 + rng.normal(0, 0.03)
-        self.width = rng.uniform(0.2, 0.27)
-        self.height = self.width * rng.uniform(1.2, 1.45)
-        self.turn = rng.normal(0, 0.25)
-        self.skin = _vary(rng, _SKIN[rng.integers(len(_SKIN))], 6)
-        self.hair = _vary(rng, _HAIR[rng.integers(len(_HAIR))], 14)
-        self.centre = (self.x * side, self.y * side)
-
-    def draw(self, pen: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-        w, h, x, y = self.width, self.height, self.x, self.y
-        long_hair = rng.random() < 0.5
-        if long_hair:
-            drop = rng.uniform(0.5, 1.3) * h
-            self._ellipse(pen, x, y - 0.1 * h, w * 1.32, h * 1.15, self.hair)
-            self._box(pen, x - 1.3 * w, y - 0.1 * h, x + 1.3 * w, y + drop, self.hair, 0.25 * w)
-        else:
-            self._ellipse(pen, x, y - 0.22 * h, w * 1.12, h * 0.95, self.hair)
-        self._body(pen, rng)
-        for sign in (-1, 1):
-            self._ellipse(pen, x + sign * w * 0.98, y + 0.05 * h, 0.12 * w, 0.17 * h, _shade(self.skin, 0.85))
-        self._ellipse(pen, x, y, w, h, self.skin)
-        self._ellipse(pen, x, y + 0.45 * h, w * 0.72, h * 0.58, self.skin)
-        self._cheeks(pen)
-        self._fringe(pen, rng)
-        self._features(pen, rng)
-
-    def _body(self, pen: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-        w, h, x, y = self.width, self.height, self.x, self.y
-        cloth = _random_colour(rng, 0.7)
-        shoulders = y + h * 1.42
-        self._box(pen, x - 0.5 * w, y + 0.6 * h, x + 0.5 * w, shoulders + 0.3 * h, _shade(self.skin, 0.75), 0.1 * w)
-        broad = w * rng.uniform(1.8, 2.4)
-        self._ellipse(pen, x, shoulders + 0.75 * h, broad, 0.85 * h, cloth)
-        kind = rng.random()
-        if kind < 0.4:
-            self._polygon(pen, [(x - 0.5 * w, shoulders - 0.1 * h), (x + 0.5 * w, shoulders - 0.1 * h), (x, shoulders + 0.6 * h)], _shade(self.skin, 0.9))
-        elif kind < 0.7:
-            light = _shade(cloth, 1.5)
-            self._polygon(pen, [(x - 0.55 * w, shoulders - 0.1 * h), (x, shoulders + 0.35 * h), (x - 0.75 * w, shoulders + 0.4 * h)], light)
-            self._polygon(pen, [(x + 0.55 * w, shoulders - 0.1 * h), (x, shoulders + 0.35 * h), (x + 0.75 * w, shoulders + 0.4 * h)], light)
-        else:
-            self._ellipse(pen, x, shoulders, 0.6 * w, 0.16 * h, self.skin)
-
-    def _cheeks(self, pen: ImageDraw.ImageDraw) -> None:
-        w, h, x, y = self.width, self.height, self.x, self.y
-        red, green, blue = self.skin
-        flush = (min(255, int(red * 1.04)), int(green * 0.9), int(blue * 0.88))
-        for sign in (-1, 1):
-            self._ellipse(pen, x + sign * 0.55 * w + self._shift(0.2), y + 0.3 * h, 0.24 * w, 0.15 * h, flush)
-
-    def _fringe(self, pen: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-        w, h, x, y = self.width, self.height, self.x, self.y
-        if rng.random() < 0.12:
-            hat = _random_colour(rng, 0.8)
-            self._box(pen, x - 1.05 * w, y - 1.3 * h, x + 1.05 * w, y - 0.55 * h, hat, 0.4 * w)
-            self._box(pen, x - 1.5 * w, y - 0.66 * h, x + 1.5 * w, y - 0.5 * h, _shade(hat, 0.7), 0.08 * w)
-            return
-        if rng.random() < 0.1:
-            return
-        # Hair over the forehead: the top of the head outside a parting's two arcs.
-        part = x + rng.uniform(-0.6, 0.6) * w
-        low = y - h * rng.uniform(0.35, 0.6)
-        crown = [(x + 1.06 * w * np.cos(a), y - 0.12 * h - 1.0 * h * np.sin(a)) for a in np.linspace(0, np.pi, 24)]
-        self._polygon(pen, [*crown, (x - 0.98 * w, y - 0.1 * h), (x - 0.8 * w, low), (part, low - 0.22 * h), (x + 0.8 * w, low), (x + 0.98 * w, y - 0.1 * h)], self.hair)
-        for _ in range(10):
-            angle = rng.uniform(0.3, np.pi - 0.3)
-            start = (x + 0.95 * w * np.cos(angle), y - 0.12 * h - 0.9 * h * np.sin(angle))
-            end = (x + 0.75 * w * np.cos(angle) + rng.normal(0, 0.02), start[1] + 0.25 * h)
-            self._line(pen, [start, end], _shade(self.hair, rng.uniform(0.7, 1.45)), 0.05 * w)
-
-    def _features(self, pen: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-        w, h, y = self.width, self.height, self.y
-        x = self.x + self._shift(0.3)
-        iris = _vary(rng, ((70, 45, 25), (60, 90, 130), (70, 100, 60), (30, 25, 20))[rng.integers(4)], 12)
-        open_eye = rng.uniform(0.07, 0.11)
-        brow_lift, gaze = rng.uniform(0.17, 0.26), rng.normal(0, 0.04) * w
-        for sign in (-1, 1):
-            ex, ey = x + sign * 0.42 * w, y - 0.08 * h
-            self._ellipse(pen, ex, ey, 0.26 * w, (open_eye + 0.05) * h, _shade(self.skin, 0.78))
-            self._ellipse(pen, ex, ey, 0.2 * w, open_eye * h, (244, 240, 236))
-            self._ellipse(pen, ex + gaze, ey, 0.1 * w, 0.08 * h, iris)
-            self._ellipse(pen, ex + gaze, ey, 0.05 * w, 0.042 * h, (12, 10, 10))
-            self._ellipse(pen, ex + gaze - 0.03 * w, ey - 0.025 * h, 0.022 * w, 0.016 * h, (255, 255, 255))
-            self._line(pen, [(ex - 0.21 * w, ey), (ex, ey - open_eye * h), (ex + 0.21 * w, ey)], (40, 26, 22), 0.045 * w)
-            brow = ey - brow_lift * h
-            self._line(pen, [(ex - sign * 0.24 * w, brow + 0.02 * h), (ex, brow - 0.03 * h), (ex + sign * 0.26 * w, brow + 0.03 * h)], _shade(self.hair, 0.75), 0.075 * w)
-        side = 1 if rng.random() < 0.5 else -1
-        self._polygon(pen, [(x, y - 0.08 * h), (x + side * 0.16 * w, y + 0.3 * h), (x - side * 0.02 * w, y + 0.32 * h)], _shade(self.skin, 0.86))
-        self._ellipse(pen, x, y + 0.31 * h, 0.15 * w, 0.05 * h, _shade(self.skin, 0.8))
-        self._ellipse(pen, x, y + 0.27 * h, 0.07 * w, 0.045 * h, _shade(self.skin, 1.12))
-        self._mouth(pen, rng, x)
-        if rng.random() < 0.15:
-            self._beard(pen, rng, x)
-        if rng.random() < 0.15:
-            for sign in (-1, 1):
-                self._ring(pen, x + sign * 0.42 * w, y - 0.07 * h, 0.31 * w, 0.19 * h, 0.04 * w)
-            self._line(pen, [(x - 0.12 * w, y - 0.08 * h), (x + 0.12 * w, y - 0.08 * h)], (30, 28, 30), 0.04 * w)
-
-    def _mouth(self, pen: ImageDraw.ImageDraw, rng: np.random.Generator, x: float) -> None:
-        w, h, y = self.width, self.height, self.y + 0.55 * self.height
-        red, green, blue = self.skin
-        lips = _vary(rng, (min(255, int(red * 0.85) + 20), int(green * 0.5), int(blue * 0.52)), 12)
-        half, smile = rng.uniform(0.26, 0.4) * w, rng.uniform(-0.01, 0.07) * h
-        arc = [(x + half * t, y - smile * t * t) for t in np.linspace(-1, 1, 9)]
-        thick = rng.uniform(0.05, 0.09) * h
-        lower = [(px, py + thick * (1 - ((px - x) / half) ** 2)) for px, py in reversed(arc)]
-        upper = [(px, py - 0.6 * thick * (1 - ((px - x) / half) ** 2)) for px, py in reversed(arc)]
-        self._polygon(pen, arc + lower, lips)
-        self._polygon(pen, arc + upper, _shade(lips, 0.85))
-        if rng.random() < 0.35:
-            teeth = [(px, py + 0.45 * thick * (1 - ((px - x) / half) ** 2)) for px, py in reversed(arc)]
-            self._polygon(pen, arc + teeth, (240, 236, 228))
-        else:
-            self._line(pen, arc, _shade(lips, 0.5), 0.03 * w)
-
-    def _beard(self, pen: ImageDraw.ImageDraw, rng: np.random.Generator, x: float) -> None:
-        w, h, y = self.width, self.height, self.y
-        self._line(pen, [(x - 0.3 * w, y + 0.48 * h), (x, y + 0.42 * h), (x + 0.3 * w, y + 0.48 * h)], self.hair, 0.1 * w)
-        if rng.random() < 0.6:
-            jaw = [(self.x + 0.85 * w * np.cos(a), y + 0.35 * h + 0.72 * h * np.sin(a)) for a in np.linspace(0, np.pi, 16)]
-            inner = [(self.x + 0.5 * w * np.cos(a), y + 0.5 * h + 0.3 * h * np.sin(a)) for a in np.linspace(np.pi, 0, 16)]
-            self._polygon(pen, jaw + inner, self.hair)
-
-    def _shift(self, amount: float) -> float:
-        """Sideways shift of what lies on the front of a turned head."""
-        return self.turn * amount * self.width
-
-    def _ellipse(self, pen: ImageDraw.ImageDraw, x: float, y: float, rx: float, ry: float, fill: Colour) -> None:
-        pen.ellipse([(v * self.side) for v in (x - rx, y - ry, x + rx, y + ry)], fill=fill)
-
-    def _ring(self, pen: ImageDraw.ImageDraw, x: float, y: float, rx: float, ry: float, thick: float) -> None:
-        pen.ellipse([v * self.side for v in (x - rx, y - ry, x + rx, y + ry)], outline=(30, 28, 30), width=max(1, int(thick * self.side)))
-
-    def _box(self, pen: ImageDraw.ImageDraw, x0: float, y0: float, x1: float, y1: float, fill: Colour, radius: float) -> None:
-        pen.rounded_rectangle([v * self.side for v in (x0, y0, x1, y1)], radius * self.side, fill=fill)
-
-    def _polygon(self, pen: ImageDraw.ImageDraw, points: Points, fill: Colour) -> None:
-        pen.polygon([(x * self.side, y * self.side) for x, y in points], fill=fill)
-
-    def _line(self, pen: ImageDraw.ImageDraw, points: Points, fill: Colour, width: float) -> None:
-        pen.line([(x * self.side, y * self.side) for x, y in points], fill=fill, width=max(1, round(width * self.side)), joint="curve")
-
-
-def _light(rng: np.random.Generator, image: Image.Image) -> Image.Image:
-    """Directional light over the whole picture, a little blur on its shading, and film grain."""
-    side = image.width
-    grid = np.linspace(-1, 1, side, dtype=np.float32)
-    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4)
-    slope = np.cos(angle) * grid[None, :] + np.sin(angle) * grid[:, None]
-    sharp = np.asarray(image, np.float32)
-    soft = np.asarray(image.filter(ImageFilter.GaussianBlur(side / rng.uniform(40, 120))), np.float32)
-    lit = (0.55 * sharp + 0.45 * soft) * (1 + strength * slope)[:, :, None] * rng.uniform(0.8, 1.1)
-    grain = rng.normal(0, rng.uniform(0, 7), (side // 2, side // 2, 1)).astype(np.float32)
-    return Image.fromarray(np.clip(lit + grain.repeat(2, 0).repeat(2, 1), 0, 255).astype(np.uint8))
-
-
-def _background(rng: np.random.Generator, side: int) -> Image.Image:
+def _background(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Behind a portrait: plain, textured, or out of focus."""
     kind = rng.random()
+    if kind < 0.35:
+        return gradient(rng, side, 0.6)
     if kind < 0.55:
-        return _gradient(rng, side)
-    if kind < 0.8:
-        return _dead_leaves(rng, side).filter(ImageFilter.GaussianBlur(side / rng.uniform(10, 30)))
-    return _clouds(rng, side, _random_colour(rng, 0.5), _random_colour(rng, 0.5))
+        return gradient(rng, side, 0.6) * (1 + rng.uniform(0.05, 0.25) * noise(rng, side, 12, 12, 4))[:, :, None]
+    if kind < 0.7:
+        return clouds(rng, side, random_colour(rng, 0.5), random_colour(rng, 0.5))
+    scene = dead_leaves(rng, side) if kind < 0.88 else landscape(rng, side)
+    return np.asarray(to_image(scene).filter(ImageFilter.GaussianBlur(side / rng.uniform(12, 50))), np.float32)
 
 
-def _gradient(rng: np.random.Generator, side: int) -> Image.Image:
-    grid = np.linspace(0, 1, side)
-    angle = rng.uniform(0, 2 * np.pi)
-    mix = np.cos(angle) * (grid[None, :] - 0.5) + np.sin(angle) * (grid[:, None] - 0.5) + 0.5
-    return _blend(np.clip(mix, 0, 1), _random_colour(rng, 0.6), _random_colour(rng, 0.6))
+def dead_leaves(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Occluding shapes with power-law sizes, the statistics of natural scenes (Lee, Mumford, Huang, 2001).
+
+    Returns pixels [side, side, 3] float32. Each leaf has a colour, a slope of light and a strength of texture.
+    """
+    count = int(rng.integers(60, 320))
+    labels = Image.new("I", (side, side), 0)
+    pen = ImageDraw.Draw(labels)
+    # Density r^-2 between the smallest and the largest radius, by inversion: r^-3, that of nature, would leave a
+    # picture this small nearly all confetti. The largest lie mostly at the back.
+    small, large = rng.uniform(0.02, 0.06), rng.uniform(0.3, 0.6)
+    radii = side / rng.uniform(1 / large, 1 / small, count)
+    radii = radii[np.argsort(-radii * rng.lognormal(0, 0.6, count))]
+    centres = rng.uniform(0, side, (count, 2))
+    for label, (radius, centre) in enumerate(zip(radii, centres, strict=True), start=1):
+        _leaf(rng, pen, centre, radius, label)
+    index = np.asarray(labels)
+    palette = [random_colour(rng, 0.85) for _ in range(8)]
+    colours = np.array([vary(rng, palette[rng.integers(8)], 24) for _ in range(count + 1)], np.float32)
+    grid = np.linspace(-1, 1, side, dtype=np.float32)
+    slopes = rng.normal(0, 0.22, (count + 1, 2)).astype(np.float32)
+    light = 1 + slopes[index, 0] * grid[None, :] + slopes[index, 1] * grid[:, None]
+    rough = (rng.uniform(0, 0.3, count + 1) * (rng.random(count + 1) < 0.6)).astype(np.float32)
+    stripes = noise(rng, side, 40, int(rng.integers(6, 40)), 2)
+    return colours[index] * (light + rough[index] * stripes)[:, :, None]
 
 
-def _clouds(rng: np.random.Generator, side: int, first: Colour, second: Colour) -> Image.Image:
-    """Fractal noise between two colours: octaves of smooth random grids."""
-    total = np.zeros((side, side))
-    for octave in range(1, 6):
-        cells = rng.random((2**octave + 1, 2**octave + 1)).astype(np.float32)
-        smooth = Image.fromarray(cells).resize((side, side), Image.Resampling.BICUBIC)
-        total += np.asarray(smooth) / 2**octave
-    total = (total - total.min()) / (np.ptp(total) + 1e-9)
-    return _blend(total, first, second)
+def _leaf(rng: np.random.Generator, pen: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, label: int) -> None:
+    kind, turn = rng.integers(3), rng.uniform(0, 2 * np.pi)
+    if kind == 0:
+        angles, ratio = np.linspace(0, 2 * np.pi, 28, endpoint=False), rng.uniform(0.35, 1)
+    else:
+        angles, ratio = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7)))), 1.0
+    if kind == 2:
+        # A bar: long, thin.
+        angles, ratio = np.pi / 4 + np.arange(4) * np.pi / 2, rng.uniform(0.08, 0.4)
+    across, along = radius * np.cos(angles), ratio * radius * np.sin(angles)
+    x = centre[0] + across * np.cos(turn) - along * np.sin(turn)
+    y = centre[1] + across * np.sin(turn) + along * np.cos(turn)
+    pen.polygon([(float(px), float(py)) for px, py in zip(x, y, strict=True)], fill=label)
 
 
-def _blend(mix: np.ndarray, first: Colour, second: Colour) -> Image.Image:
-    pixels = np.array(first) * (1 - mix[:, :, None]) + np.array(second) * mix[:, :, None]
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def _dead_leaves(rng: np.random.Generator, side: int) -> Image.Image:
-    """Occluding shapes with power-law sizes (Lee, Mumford and Huang 2001), the statistics of natural scenes."""
-    image = _gradient(rng, side)
-    pen = ImageDraw.Draw(image)
-    palette = [_random_colour(rng, 0.8) for _ in range(8)]
-    for _ in range(int(rng.integers(40, 160))):
-        radius = min(0.35, 0.02 * (1 - rng.random()) ** -0.6) * side
-        x, y = rng.random(2) * side
-        fill = _vary(rng, palette[rng.integers(8)], 22)
-        shape = rng.integers(3)
-        if shape == 0:
-            ratio = rng.uniform(0.4, 1)
-            pen.ellipse([x - radius, y - radius * ratio, x + radius, y + radius * ratio], fill=fill)
-        elif shape == 1:
-            angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7))))
-            pen.polygon([(x + radius * np.cos(a), y + radius * np.sin(a)) for a in angles], fill=fill)
-        else:
-            ends = rng.normal(0, 1.5 * radius, (3, 2)) + (x, y)
-            pen.line([tuple(end) for end in ends], fill=fill, width=max(1, int(radius / 3)), joint="curve")
-    return image
-
-
-def _landscape(rng: np.random.Generator, side: int) -> Image.Image:
-    """Sky with a sun, rows of hills that fade with distance, sometimes water."""
-    sky = _vary(rng, ((120, 170, 230), (240, 170, 110), (60, 70, 120), (190, 200, 210))[rng.integers(4)], 25)
-    horizon = _vary(rng, _shade(sky, 1.35), 20)
-    image = _clouds(rng, side, sky, horizon) if rng.random() < 0.5 else _blend(np.linspace(0, 1, side)[:, None].repeat(side, 1), sky, horizon)
-    pen = ImageDraw.Draw(image)
-    sun, radius = rng.random(2) * (side, 0.45 * side), rng.uniform(0.02, 0.08) * side
-    pen.ellipse([*(sun - radius), *(sun + radius)], fill=_vary(rng, (255, 240, 200), 10))
-    ground = _random_colour(rng, 0.55)
-    base, layers = rng.uniform(0.35, 0.6), int(rng.integers(2, 5))
-    x = np.linspace(0, 1, 60)
+def landscape(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Sky with a sun, rows of hills that fade with distance, often water. Pixels [side, side, 3] float32."""
+    sky = vary(rng, _SKIES[rng.integers(len(_SKIES))], 22)
+    horizon = vary(rng, shade(sky, 1.35), 20)
+    down = np.linspace(0, 1, side, dtype=np.float32)[:, None].repeat(side, 1)
+    pixels = blend(np.clip(2 * down, 0, 1), sky, horizon)
+    if rng.random() < 0.6:
+        cover = np.clip(noise(rng, side, 5, 2, 5) - rng.uniform(-0.3, 0.5), 0, 1)[:, :, None] * (1 - down[:, :, None])
+        pixels = pixels * (1 - cover) + cover * floats(shade(horizon, 1.2))
+    pixels = _sun(rng, pixels)
+    base, layers = rng.uniform(0.4, 0.65), int(rng.integers(2, 5))
+    ground = vary(rng, _GROUNDS[rng.integers(len(_GROUNDS))], 20)
+    columns = np.linspace(0, 1, side)
     for layer in range(layers):
         near = (layer + 1) / layers
-        ridge = base + (1 - base) * layer / layers
-        waves = sum(rng.normal(0, 0.05 / f) * np.sin(2 * np.pi * f * (x + rng.random())) for f in (1, 2, 3, 5, 9))
-        fill = tuple(int(near * g * 0.8 + (1 - near) * h) for g, h in zip(ground, horizon, strict=True))
-        top = [(px * side, (ridge + wave) * side) for px, wave in zip(x, waves, strict=True)]
-        pen.polygon([(0, side), *top, (side, side)], fill=_vary(rng, fill, 14))
-    if rng.random() < 0.4:
-        shore = rng.uniform(0.75, 0.92) * side
-        pen.rectangle([0, shore, side, side], fill=_vary(rng, _shade(sky, 0.7), 15))
-        for _ in range(25):
-            px, py = rng.random() * side, rng.uniform(shore, side)
-            pen.line([px, py, px + rng.uniform(0.02, 0.12) * side, py], fill=_shade(horizon, rng.uniform(0.8, 1.1)), width=2)
-    return _light(rng, image)
+        waves = np.zeros(side)
+        for frequency in (1, 2, 3, 7, 15):
+            height = rng.normal(0, 0.05 / frequency)
+            waves += height * np.sin(2 * np.pi * frequency * (columns + rng.random()))
+        inside = down >= (base + (1 - base) * layer / layers + waves)[None, :]
+        fill = floats(ground) * near * 0.85 + floats(horizon) * (1 - near)
+        rough = 1 + 0.3 * near * noise(rng, side, 16 + 20 * layer, 10 + 10 * layer, 3)
+        pixels[inside] = ((fill + rng.normal(0, 10, 3).astype(np.float32)) * rough[:, :, None])[inside]
+    return _sea(rng, pixels, sky, horizon) if rng.random() < 0.45 else pixels
 
 
-def _random_colour(rng: np.random.Generator, saturation: float) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(rng.random(), rng.random() * saturation, rng.uniform(0.12, 1.0))
-    return int(red * 255), int(green * 255), int(blue * 255)
+def _sun(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    side = len(pixels)
+    grid = np.linspace(0, 1, side, dtype=np.float32)
+    x, y, radius = rng.random(), rng.uniform(0.05, 0.45), rng.uniform(0.02, 0.07)
+    distance = np.hypot(grid[None, :] - x, grid[:, None] - y)
+    disc = np.clip((radius - distance) * side / 2 + 0.5, 0, 1)
+    glow = 0.5 * np.exp(-(((distance - radius).clip(0)) / (3 * radius)))
+    strength = np.maximum(disc, glow)[:, :, None]
+    return pixels * (1 - strength) + strength * floats(vary(rng, (255, 240, 205), 8))
 
 
-def _vary(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
-    red, green, blue = (int(np.clip(part + rng.normal(0, spread), 0, 255)) for part in colour)
-    return red, green, blue
-
-
-def _shade(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (min(255, int(part * factor)) for part in colour)
-    return red, green, blue
+def _sea(
+    rng: np.random.Generator, pixels: np.ndarray, sky: tuple[int, int, int], horizon: tuple[int, int, int]
+) -> np.ndarray:
+    side = len(pixels)
+    shore = rng.uniform(0.68, 0.9)
+    top = int(shore * side)
+    mix = np.linspace(0, 1, side - top, dtype=np.float32)[:, None].repeat(side, 1)
+    pixels[top:] = blend(mix, shade(horizon, 0.85), shade(sky, 0.5))
+    image = to_image(pixels)
+    pen = Pen(image, side)
+    for _ in range(40):
+        x, y = rng.random(), rng.uniform(shore, 1)
+        pen.line([(x, y), (x + rng.uniform(0.02, 0.12), y)], shade(horizon, rng.uniform(0.6, 1.1)), 0.006)
+    return np.asarray(image, np.float32)
