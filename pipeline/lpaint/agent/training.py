@@ -100,7 +100,7 @@ class AgentTraining:
         critic = Critic(self.settings.critic.width)
         discriminator = None if self.settings.gan == "none" else PairDiscriminator(self.settings.discriminator.width)
         images = torch.from_numpy(data.images)
-        train = torch.from_numpy(data.split("train"))
+        train = torch.from_numpy(data.split("train").copy())
         self.pictures = Pictures(images, train, params.stroke.canvas, self.settings.zoom, device)
         self.painter = Compositor(family, rasteriser)
         self.agent = Ddpg(self.settings, actor, critic, discriminator, self.pictures, self.painter, compute)

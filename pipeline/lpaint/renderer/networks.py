@@ -1,5 +1,6 @@
 """Networks from a stroke's shape numbers to its opacity map."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,19 @@ from lpaint.errors import ParamsError
 from lpaint.weights import load_weights
 
 
-class PublishedRenderer(nn.Module):
+class NeuralRenderer(nn.Module, ABC):
+    """From shape numbers to an opacity map; a subclass gives the map before the sigmoid."""
+
+    @abstractmethod
+    def logits(self, shape: Tensor) -> Tensor:
+        """Opacity before the sigmoid: [N, shape_parameters] in [0, 1] -> [N, canvas, canvas]."""
+
+    def forward(self, shape: Tensor) -> Tensor:
+        """Opacity map: [N, shape_parameters] in [0, 1] -> [N, canvas, canvas] in [0, 1]."""
+        return torch.sigmoid(self.logits(shape))
+
+
+class PublishedRenderer(NeuralRenderer):
     """The neural renderer of Huang et al. 2019 (arXiv 1903.04411, section 3.3).
 
     Four fully connected layers, then six convolutions with three sub-pixel (PixelShuffle) upsamplings, each doubling
@@ -30,7 +43,7 @@ class PublishedRenderer(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in channels)
 
     def logits(self, shape: Tensor) -> Tensor:
-        """Opacity before the sigmoid: [N, shape_parameters] in [0, 1] -> [N, canvas, canvas]."""
+        """See ``NeuralRenderer``."""
         x = shape
         for layer in self.dense:
             x = F.relu(layer(x))
@@ -39,15 +52,11 @@ class PublishedRenderer(nn.Module):
             x = F.pixel_shuffle(second(F.relu(first(x))), 2)
         return x.squeeze(1)
 
-    def forward(self, shape: Tensor) -> Tensor:
-        """Opacity map: [N, shape_parameters] in [0, 1] -> [N, canvas, canvas] in [0, 1]."""
-        return torch.sigmoid(self.logits(shape))
-
 
 _NETWORKS = {"published": PublishedRenderer}
 
 
-def build_renderer(network: str, shape_parameters: int, canvas: int) -> nn.Module:
+def build_renderer(network: str, shape_parameters: int, canvas: int) -> NeuralRenderer:
     """A fresh neural renderer by its registered name.
 
     Raises:
@@ -64,7 +73,7 @@ def renderer_settings(network: str, family: str, shape_parameters: int, canvas: 
     return {"network": network, "family": family, "shape_parameters": shape_parameters, "canvas": canvas}
 
 
-def load_renderer(path: Path) -> nn.Module:
+def load_renderer(path: Path) -> NeuralRenderer:
     """The trained renderer in ``path``, in evaluation mode.
 
     Raises:
