@@ -1,4 +1,7 @@
-"""Stage: export to ONNX. Writes exports/{actor,rasteriser,renderer}.onnx, exports/parity.json, exports/MODEL_CARD.md."""
+"""Stage: export to ONNX.
+
+Writes exports/{actor,rasteriser,renderer}.onnx, exports/parity.json and exports/MODEL_CARD.md.
+"""
 
 import json
 from pathlib import Path
@@ -41,7 +44,8 @@ def run(params: Params, tracker: Tracker) -> None:
         tracked.log_artifact(OUT / "parity.json")
         tracked.log_artifact(OUT / "MODEL_CARD.md")
     agent_run.log_onnx_model(OUT / "actor.onnx", "actor", params.export.register_model)
-    print(f"actor {(OUT / 'actor.onnx').stat().st_size / 1e6:.1f} MB; largest difference from torch {max(worst.values()):.1g}")
+    megabytes = (OUT / "actor.onnx").stat().st_size / 1e6
+    print(f"actor {megabytes:.1f} MB; largest difference from torch {max(worst.values()):.1g}")
     print(f"try: lpaint paint YOUR_PICTURE.jpg --onnx {OUT / 'actor.onnx'}")
 
 

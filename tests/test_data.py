@@ -17,7 +17,7 @@ from lpaint.errors import DataError
 from lpaint.params import Params
 from lpaint.tracking import NullTracker
 from stages import prepare as stage
-from stages import source_digest as source_stage
+from stages import source as source_stage
 
 
 def _folder(root: Path, count: int, bad: tuple[str, ...] = ()) -> Params:
@@ -184,11 +184,28 @@ def test_stage_logs_counts_preview_and_digest(tmp_path: Path, monkeypatch: pytes
     assert recorder.images == ["preview"] and recorder.tags["data.digest"] == summary["digest"]
 
 
-def test_source_is_noted_only_when_it_changes(tmp_path: Path) -> None:
+def test_noted_digest_follows_the_archive(tmp_path: Path) -> None:
     out = tmp_path / "data" / "source.json"
     params = data_params(source="celeba", path=str(celeba_zip(tmp_path / "c.zip", [1, 2, 3])))
-    assert source_stage.note(params, out)
-    written = out.stat().st_mtime_ns
-    assert not source_stage.note(params, out) and out.stat().st_mtime_ns == written
+    source_stage.note(params, out)
+    first = out.read_text()
+    source_stage.note(params, out)
+    assert out.read_text() == first
     celeba_zip(tmp_path / "c.zip", [1, 2, 3, 4])
-    assert source_stage.note(params, out)
+    source_stage.note(params, out)
+    assert out.read_text() != first
+
+
+def test_watched_folder_holds_one_link_to_the_archive_in_use(tmp_path: Path) -> None:
+    folder = tmp_path / "watch"
+    folder.mkdir()
+    (folder / "README.md").write_text("stays")
+    for name in ("a.zip", "b.zip"):
+        archive = celeba_zip(tmp_path / name, [1])
+        source_stage.watch(data_params(source="celeba", path=str(archive)), folder)
+        assert {path.name for path in folder.iterdir()} == {"README.md", name}
+        assert (folder / name).resolve() == archive.resolve()
+    archive.unlink()
+    for params in (data_params(source="celeba", path=str(archive)), data_params(source="synthetic", limit=3)):
+        source_stage.watch(params, folder)
+        assert [path.name for path in folder.iterdir()] == ["README.md"]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,9 @@ def export_actor(actor: Actor, path: Path, opset: int, metadata: dict[str, str],
     batch = torch.export.Dim("batch")
     embedded = {RASTERISER: base64.b64encode(rasteriser.read_bytes()).decode()}
     shapes = ({0: batch}, {0: batch}, {0: batch})
-    _export(actor.eval(), path, example, ["canvas", "target", "fraction"], "strokes", shapes, opset, metadata | embedded)
+    _export(
+        actor.eval(), path, example, ["canvas", "target", "fraction"], "strokes", shapes, opset, metadata | embedded
+    )
 
 
 def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
@@ -61,7 +64,16 @@ def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
 def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset: int) -> None:
     """Write the neural renderer: shape [N, 10] -> opacity [N, S, S]."""
     example = (family.sample(2, torch.Generator().manual_seed(0)),)
-    _export(renderer.eval(), path, example, ["shape"], "alpha", ({0: torch.export.Dim("count")},), opset, {"family": family.name})
+    _export(
+        renderer.eval(),
+        path,
+        example,
+        ["shape"],
+        "alpha",
+        ({0: torch.export.Dim("count")},),
+        opset,
+        {"family": family.name},
+    )
 
 
 def actor_metadata(settings: dict[str, Any], family: StrokeFamily, commit: str, run_id: str) -> dict[str, str]:
@@ -111,7 +123,9 @@ def parity_report(actor: Actor, renderer: nn.Module, family: StrokeFamily, folde
             report["rasteriser"][name] = _edge_tolerant(_Rasteriser(family), folder / "rasteriser.onnx", inputs)
     worst = max(value for model in ("actor", "renderer", "rasteriser") for value in report[model].values())
     if not worst <= TOLERANCE:
-        raise ModelError(f"{folder}: ONNX Runtime differs from torch by {worst:.2g}, over {TOLERANCE}; see the parity report")
+        raise ModelError(
+            f"{folder}: ONNX Runtime differs from torch by {worst:.2g}, over {TOLERANCE}; see the parity report"
+        )
     return report
 
 
@@ -137,6 +151,8 @@ def _export(
 ) -> None:
     with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # The exporter warns of every torchvision operator that is not there; none is used.
+        logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
         program = torch.onnx.export(
             module,
             example,

@@ -3,7 +3,7 @@
 from typing import Any
 
 _LICENCE = {
-    "celeba": "Trained on CelebA, whose images are for non-commercial research only; the weights should be used likewise.",
+    "celeba": "Trained on CelebA, whose images are for non-commercial research only; use the weights likewise.",
     "folder": "Trained on a folder of images of the user's; their licence governs the weights.",
     "synthetic": "Trained on lpaint's own synthetic pictures; the weights are free of any data set's licence.",
 }
@@ -12,18 +12,20 @@ _LICENCE = {
 def model_card(settings: dict[str, Any], evaluation: dict[str, Any], parity: dict[str, Any]) -> str:
     """Markdown card from the actor's settings, the evaluation's report and the export's parity report."""
     rows = "\n".join(
-        f"| {strokes} | {row['l2']['mean']:.5f} | {row['psnr']['mean']:.2f} | {row['ssim']['mean']:.3f} | {row['reward']['mean']:.3f} |"
+        f"| {strokes} | {row['l2']['mean']:.5f} | {row['psnr']['mean']:.2f} | {row['ssim']['mean']:.3f} "
+        f"| {row['reward']['mean']:.3f} |"
         for strokes, row in evaluation["strokes"].items()
     )
     worst = max(parity["actor"].values())
+    size, zoom = settings["canvas"], ", ".join(map(str, settings["zoom"]))
     return f"""# Model card: actor.onnx
 
 An agent that paints pictures with strokes of the family `{settings["family"]}`, trained by model-based
 {settings["algorithm"].upper()} (Huang et al. 2019) with {settings["replay"]} replay and GAN `{settings["gan"]}`.
 
-- **In**: canvas and target, {settings["canvas"]} x {settings["canvas"]} RGB in 0..1, and the step as a share of {settings["max_steps"]}.
+- **In**: canvas and target, {size} x {size} RGB in 0..1, and the step as a share of {settings["max_steps"]}.
 - **Out**: {settings["bundle"]} strokes a step. The file carries the exact rasteriser of its strokes.
-- **Scales seen in training**: {", ".join(map(str, settings["zoom"]))} (1 = the whole picture, 2 = a half-size crop, ...).
+- **Scales seen in training**: {zoom} (1 = the whole picture, 2 = a half-size crop, ...).
 - **Data**: {settings["data_source"]}, digest `{settings["data_digest"][:16]}`, seed {settings["seed"]}.
 - **Licence**: code MIT. {_LICENCE[settings["data_source"]]}
 

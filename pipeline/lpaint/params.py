@@ -145,8 +145,12 @@ class Agent(Section):
             raise ValueError("reward.l2: is 0 and gan is none, so there is no reward; set one of them")
         if self.reward.l2 == 0 and self.reward.gan == 0:
             raise ValueError("reward: l2 and gan are both 0, so there is no reward; set one above 0")
-        if self.zoom[0] != 1 or any(fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)):
-            raise ValueError("zoom: must start at 1 and each scale must be a multiple of the one before, e.g. [1, 2, 4]")
+        if self.zoom[0] != 1 or any(
+            fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)
+        ):
+            raise ValueError(
+                "zoom: must start at 1 and each scale must be a multiple of the one before, e.g. [1, 2, 4]"
+            )
         return self
 
 

@@ -138,9 +138,7 @@ class Ddpg:
         error = goal - value
         assert error.shape == sample.weights.shape, "a [B, 1] loss would broadcast against weights [B]"
         loss = (sample.weights * error.square()).mean()
-        norm = _descend(
-            loss, list(self.critic.parameters()), self.critic_optimiser, self.settings.max_gradient_norm
-        )
+        norm = _descend(loss, list(self.critic.parameters()), self.critic_optimiser, self.settings.max_gradient_norm)
         replay.update_priorities(sample.indices, error)
         return {
             "losses/critic": loss.detach(),

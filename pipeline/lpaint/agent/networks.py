@@ -120,4 +120,6 @@ def _resnet18(inputs: int, outputs: int, width: int, block: Any) -> nn.Sequentia
         layers += [block(channels, width * multiple, 2), block(width * multiple, width * multiple, 1)]
         channels = width * multiple
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs)]
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    network = nn.Sequential(*layers)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
+    return network

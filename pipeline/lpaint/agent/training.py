@@ -168,7 +168,9 @@ class AgentTraining:
         for _ in range(count):
             share = self.progress.update / self.settings.updates
             beta = self.settings.per.beta + (1 - self.settings.per.beta) * share
-            for name, value in self.agent.update(self.replay, beta, self._learning_rate_factor(share), self.rng).items():
+            for name, value in self.agent.update(
+                self.replay, beta, self._learning_rate_factor(share), self.rng
+            ).items():
                 sums[name] = sums[name] + value if name in sums else value
             self.progress.update += 1
         # Reading the sums is the round's only synchronisation with the device.
@@ -186,8 +188,8 @@ class AgentTraining:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise TrainingError(
-                f"train_agent: {bad[0]} was no longer finite in the updates before {self.progress.update}; the last good "
-                f"checkpoint is kept in {self.resume.directory}; lower the learning rates or agent.max_gradient_norm"
+                f"train_agent: {bad[0]} was no longer finite in the updates before {self.progress.update}; the last "
+                f"good checkpoint is kept in {self.resume.directory}; lower the learning rates or agent.max_gradient_norm"
             )
 
     def _log(self, metrics: dict[str, float], updates: int, seconds: float) -> None:
@@ -215,9 +217,7 @@ class AgentTraining:
         names = ("l2", "psnr", "reward")
         self.tracker.log_metrics({f"validation/{name}": row[name] for name in names}, self.progress.update)
         shown = min(8, len(targets))
-        self.tracker.log_image(
-            "validation", sheet([list(targets[:shown]), list(canvas[:shown])]), self.progress.update
-        )
+        self.tracker.log_image("validation", sheet([list(targets[:shown]), list(canvas[:shown])]), self.progress.update)
         tqdm.write(
             f"update {row['update']}: L2 {row['l2']:.5f}, reward {row['reward']:.4f} at {budget} strokes, "
             f"{row['seconds']:.0f} s",

@@ -182,7 +182,6 @@ def _summary(params: Params, source: Source, table: pd.DataFrame, folder: Path) 
     counts = table.loc[table["ok"], "split"].value_counts()
     return {
         "source": params.data.source,
-        "source_digest": source.digest(),
         "size": params.data.size,
         "fit": params.data.fit,
         "images": int(table["ok"].sum()),

@@ -27,7 +27,9 @@ def read_image(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file; check the name") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP") from None
+        raise ImageError(
+            f"{path}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP"
+        ) from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: has too many pixels to be safe; make it smaller first") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:

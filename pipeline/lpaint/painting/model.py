@@ -127,7 +127,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such model; train one with `dvc repro`, or name another by --onnx") from None
+        raise ModelError(
+            f"{path}: there is no such model; train one with `dvc repro`, or name another by --onnx"
+        ) from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
@@ -145,9 +147,13 @@ def _session(path: Path, content: bytes, device: str, threads: int) -> ort.Infer
     except Exception as error:
         # ONNX Runtime raises a family of its own exceptions for what it cannot parse, all derived from Exception.
         reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"{path}: is no usable ONNX model ({reason}); give an actor.onnx that lpaint exported") from None
+        raise ModelError(
+            f"{path}: is no usable ONNX model ({reason}); give an actor.onnx that lpaint exported"
+        ) from None
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        raise DeviceError("the GPU is there but ONNX Runtime could not use it; install CUDA 12 or 13 with cuDNN, or use --device cpu")
+        raise DeviceError(
+            "the GPU is there but ONNX Runtime could not use it; install CUDA 12 or 13 with cuDNN, or use --device cpu"
+        )
     return session
 
 

@@ -7,6 +7,7 @@ can be drawn at any size. Strokes are not cut at the edges of their tile.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +42,10 @@ class PaintingModel(Protocol):
 
 @dataclass(frozen=True)
 class Strokes:
-    """Strokes in painting order: ``frames`` [N, 4] (top, left, height, width in the unit square) and ``values`` [N, P]."""
+    """Strokes in painting order.
+
+    ``frames``: [N, 4], top, left, height and width in the unit square; ``values``: [N, P] in [0, 1].
+    """
 
     frames: np.ndarray
     values: np.ndarray
@@ -111,15 +115,11 @@ class _Easel:
         A stroke is kept only if it lowers the squared error; returns [len(who)] whether any was kept.
         """
         height, width = self.target.shape[2:]
-        crops = [
-            resize(np.stack([image[b][:, *box.slices()] for b, box in zip(who, boxes, strict=True)]), *2 * (model.canvas,))
-            for image in (self.canvas, self.target)
-        ]
-        strokes = model.act(*crops, fraction.astype(np.float32))
+        seen = [resize(_cut(image, who, boxes), model.canvas, model.canvas) for image in (self.canvas, self.target)]
+        strokes = model.act(seen[0], seen[1], fraction.astype(np.float32))
         windows = [box.widened(model.reach, height, width) for box in boxes]
         alpha = _rasterise(model, strokes, boxes, windows)
-        pieces = [np.stack([image[b][:, *w.slices()] for b, w in zip(who, windows, strict=True)]) for image in (self.canvas, self.target)]
-        canvas, target = pieces
+        canvas, target = (_cut(image, who, windows) for image in (self.canvas, self.target))
         error = np.square(canvas - target).sum((1, 2, 3))
         kept_any = np.zeros(len(who), bool)
         for k in range(model.bundle):
@@ -136,13 +136,21 @@ class _Easel:
         return kept_any
 
     def _record(
-        self, who: np.ndarray, keep: np.ndarray, boxes: list[Box], windows: list[Box], values: np.ndarray, canvas: np.ndarray
+        self,
+        who: np.ndarray,
+        keep: np.ndarray,
+        boxes: list[Box],
+        windows: list[Box],
+        values: np.ndarray,
+        canvas: np.ndarray,
     ) -> None:
         height, width = self.target.shape[2:]
         for i in np.flatnonzero(keep):
             b, box = who[i], boxes[i]
             self.used[b] += 1
-            self.frames[b].append(np.array([box.top / height, box.left / width, box.height / height, box.width / width]))
+            self.frames[b].append(
+                np.array([box.top / height, box.left / width, box.height / height, box.width / width])
+            )
             self.values[b].append(values[i])
             if self.used[b] in self.snapshots:
                 self.canvas[b][:, *windows[i].slices()] = canvas[i]
@@ -225,7 +233,7 @@ def paint_grid(
         target: [3, H, W] float32 in [0, 1].
         divide: tiles a side; 1 = the whole picture only.
         steps: bundles on the whole picture, and on each tile.
-        on_progress: called with the number of bundles painted so far.
+        on_progress: called with the number of strokes tried so far.
     """
     _, height, width = target.shape
     easel = _Easel.start(target[None], [steps * model.bundle * (1 + divide * divide)])
@@ -237,7 +245,7 @@ def paint_grid(
             fraction = np.array([min(k, model.max_steps - 1) / model.max_steps])
             for box in boxes:
                 easel.paint(model, who, [box], fraction)
-                done += 1
+                done += model.bundle
                 if on_progress is not None:
                     on_progress(done)
     return easel.finish()
@@ -252,7 +260,9 @@ def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int
     yield canvas
     boxes = [_frame_window(frame, model.reach, height, width) for frame in strokes.frames]
     for start, stop in _runs(boxes):
-        alpha = _rasterise_frames(model, strokes.values[start:stop], strokes.frames[start:stop], boxes[start:stop], height, width)
+        alpha = _rasterise_frames(
+            model, strokes.values[start:stop], strokes.frames[start:stop], boxes[start:stop], height, width
+        )
         for i in range(start, stop):
             piece = canvas[:, *boxes[i].slices()]
             piece += alpha[i - start] * (strokes.values[i, _SHAPE:, None, None] - piece)
@@ -280,9 +290,14 @@ def _grid(divide: int, height: int, width: int) -> list[Box]:
     columns = np.linspace(0, width, divide + 1).round().astype(int)
     return [
         Box(top, left, max(1, bottom - top), max(1, right - left))
-        for top, bottom in zip(rows[:-1], rows[1:], strict=True)
-        for left, right in zip(columns[:-1], columns[1:], strict=True)
+        for top, bottom in pairwise(rows)
+        for left, right in pairwise(columns)
     ]
+
+
+def _cut(images: np.ndarray, who: np.ndarray, boxes: list[Box]) -> np.ndarray:
+    """Box i, all of one size, out of image ``who[i]``: [B, 3, H, W] -> [len(who), 3, h, w]."""
+    return np.stack([images[b][:, *box.slices()] for b, box in zip(who, boxes, strict=True)])
 
 
 def _remaining_error(easel: _Easel, who: np.ndarray, tiles: list[Box]) -> np.ndarray:

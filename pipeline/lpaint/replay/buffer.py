@@ -76,7 +76,11 @@ class UniformReplay:
         count = len(transitions.step)
         slots = (torch.arange(count, device=self.device) + self.cursor) % self.capacity
         view = transitions.view
-        for name, values in {"before": transitions.before, "after": transitions.after, "step": transitions.step}.items():
+        for name, values in {
+            "before": transitions.before,
+            "after": transitions.after,
+            "step": transitions.step,
+        }.items():
             self._columns[name][slots] = values
         for field in fields(view):
             self._columns[field.name][slots] = getattr(view, field.name)
@@ -153,7 +157,9 @@ class PrioritizedReplay(UniformReplay):
     def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
         """Set priorities from temporal-difference ``errors`` [B] at ``indices`` [B]."""
         if errors.shape != indices.shape:
-            raise ValueError(f"errors have shape {tuple(errors.shape)}, indices {tuple(indices.shape)}; both must be [B]")
+            raise ValueError(
+                f"errors have shape {tuple(errors.shape)}, indices {tuple(indices.shape)}; both must be [B]"
+            )
         raw = errors.detach().abs().double() + self.epsilon
         self.largest = torch.maximum(self.largest, raw.max())
         unique, inverse = torch.unique(indices, return_inverse=True)

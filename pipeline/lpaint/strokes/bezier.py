@@ -108,8 +108,6 @@ def _newton(t: Tensor, row: Quadratic, column: Quadratic, widening: Tensor, u: T
     distance = torch.sqrt(du * du + dv * dv + 1e-12)
     along = du * speed_u + dv * speed_v
     slope = along - widening * distance
-    curvature = (
-        speed_u * speed_u + speed_v * speed_v + 2 * (row[0] * du + column[0] * dv) - widening * along / distance
-    )
+    curvature = speed_u * speed_u + speed_v * speed_v + 2 * (row[0] * du + column[0] * dv) - widening * along / distance
     step = torch.where(curvature > 1e-6, slope / curvature.clamp(min=1e-6), 0.0)
     return (t - step).clamp(0, 1)

@@ -1,0 +1,44 @@
+# make setup: a virtual environment with everything; make repro: the whole chain; make test: tests, lint and types.
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that exists; or `make PYTHON=/path/to/python3.12 setup`.
+PYTHON ?= $(shell for name in python3.12 python3.11 python3 python; do \
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.PHONY: help setup repro test lint ui clean
+
+help:
+	@echo "make setup   virtual environment $(VENV) with the pipeline and the test tools"
+	@echo "make repro   prepare, train, evaluate and export: dvc repro"
+	@echo "make test    tests, ruff and mypy"
+	@echo "make ui      MLflow's pages on http://127.0.0.1:5000"
+	@echo "make clean   remove the environment and caches; keeps data, models and tracked runs"
+
+setup: $(STAMP)
+
+$(STAMP):
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 was found; install one, or run: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[pipeline,dev]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+# DVC runs the stages by the name `python`, so the environment's folder leads the path.
+repro: setup
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dvc repro
+
+test: setup lint
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup
+	$(BIN)/mlflow ui
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,238 @@
+"""The ``lpaint`` command. Nothing heavy is imported before a command needs it, and painting never imports torch."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lpaint import __version__
+from lpaint.errors import ExitCode, LpaintError, ParamsError
+
+if TYPE_CHECKING:
+    from lpaint.painting.model import OnnxPainter
+    from lpaint.painting.picture import Plan
+
+app = typer.Typer(
+    name="lpaint",
+    help="Paint pictures with a trained agent, and set up its training.",
+    epilog="Exit codes: 0 ok, 1 some pictures failed, 2 usage or params, 3 model, 4 device, 5 data, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+profile_app = typer.Typer(
+    help="Ready-made parameters, merged into params.yaml.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(profile_app, name="profile")
+
+DEFAULT_STROKES = 500
+DEFAULT_STEPS = 5
+
+
+class Device(StrEnum):
+    """Where ONNX Runtime computes."""
+
+    auto = "auto"
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; every error of the user's is one sentence on stderr and a documented exit code."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="lpaint")
+    except LpaintError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing half-written was left", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lpaint {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def paint(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of any size and mode.")],
+    onnx: Annotated[Path, typer.Option(help="The trained agent.", metavar="FILE")] = Path("exports/actor.onnx"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write: .png, .jpg or .webp.  [default: <stem>.painted.png here]"),
+    ] = None,
+    out_dir: Annotated[Path | None, typer.Option(help="Write each painting to DIR/<stem>.png.", metavar="DIR")] = None,
+    strokes: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, help=f"Strokes, where the error is largest.  [default: {DEFAULT_STROKES}]"),
+    ] = None,
+    divide: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Instead: paint the whole, then a grid of N x N tiles, evenly.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help=f"With --divide: bundles of strokes a tile.  [default: {DEFAULT_STEPS}]"),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=16, max=16384, help="Longer side of the painting, pixels.  [default: the picture's own size]"),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 = all cores.")] = 0,
+) -> None:
+    """Paint pictures with an exported agent.
+
+    Each painting is as large as its picture, or as --size says; strokes are not cut at tiles' edges. A picture that
+    cannot be read is reported and skipped, and the exit code is then 1.
+    """
+    from lpaint.painting.picture import Plan
+
+    if strokes is not None and (divide is not None or steps is not None):
+        raise ParamsError("--strokes spends strokes by error, --divide and --steps evenly; give the one or the other")
+    grid = divide is not None or steps is not None
+    plan = Plan(strokes or DEFAULT_STROKES, (divide or 1) if grid else 0, steps or DEFAULT_STEPS)
+    targets = _outputs(images, output, out_dir)
+
+    from lpaint.painting.model import OnnxPainter
+
+    model = OnnxPainter(onnx, device.value, threads)
+    if device is Device.auto:
+        typer.echo(f"painting on the {'GPU (CUDA)' if model.device == 'cuda' else 'CPU'}", err=True)
+    failed = 0
+    for image, target in zip(images, targets, strict=True):
+        try:
+            count = _paint_one(model, image, target, plan, size)
+        except LpaintError as error:
+            typer.echo(f"error: {error}", err=True)
+            failed += 1
+        else:
+            typer.echo(f"{target}: {count} strokes")
+    if failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@app.command()
+def info(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An actor.onnx.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what an exported agent is: its strokes, its training, its tensors."""
+    from lpaint.painting.model import describe
+
+    facts = describe(model)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+@profile_app.command("list")
+def profile_list() -> None:
+    """Name the profiles of the repository in this folder."""
+    from lpaint.profiles import list_profiles
+
+    found = list_profiles(Path())
+    width = max((len(name) for name, _ in found), default=0)
+    for name, summary in found:
+        typer.echo(f"{name:<{width}}  {summary}")
+
+
+@profile_app.command("show")
+def profile_show(name: Annotated[str, typer.Argument(help="A profile's name.")]) -> None:
+    """Print a profile."""
+    from lpaint.profiles import show_profile
+
+    typer.echo(show_profile(Path(), name), nl=False)
+
+
+@profile_app.command("apply")
+def profile_apply(name: Annotated[str, typer.Argument(help="A profile's name.")]) -> None:
+    """Merge a profile into params.yaml; comments stay."""
+    from lpaint.profiles import apply_profile
+
+    changes = apply_profile(Path(), name)
+    for change in changes:
+        typer.echo(change)
+    typer.echo(f"params.yaml: {len(changes)} values changed by profile {name}")
+
+
+def _outputs(images: list[Path], output: Path | None, out_dir: Path | None) -> list[Path]:
+    """Where each picture's painting goes, checked before any work is done."""
+    from lpaint.painting.image import check_writable
+
+    if output is not None and out_dir is not None:
+        raise ParamsError("-o names one file and --out-dir a folder; give the one or the other")
+    if output is not None and len(images) > 1:
+        raise ParamsError(f"-o names one file, but there are {len(images)} pictures; use --out-dir")
+    if out_dir is not None:
+        try:
+            out_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ParamsError(
+                f"{out_dir}: cannot be made a folder ({error.strerror}); name another --out-dir"
+            ) from None
+        targets = [out_dir / f"{image.stem}.png" for image in images]
+    else:
+        targets = [output or Path(f"{image.stem}.painted.png") for image in images]
+    seen: dict[Path, Path] = {}
+    for image, target in zip(images, targets, strict=True):
+        check_writable(target)
+        other = seen.setdefault(target, image)
+        if other is not image:
+            raise ParamsError(f"{other} and {image} would both be painted to {target}; rename one of them")
+        if target.exists() and image.exists() and target.samefile(image):
+            raise ParamsError(f"{image}: the painting would overwrite the picture; name another output")
+    return targets
+
+
+def _paint_one(model: "OnnxPainter", image: Path, target: Path, plan: "Plan", size: int | None) -> int:
+    """Paint one picture to ``target``; returns the number of strokes."""
+    from lpaint.painting.image import read_image, write_image
+    from lpaint.painting.picture import paint_picture
+
+    picture = read_image(image)
+    with _Progress(image.name, plan.total(model)) as on_progress:
+        canvas, strokes = paint_picture(model, picture, plan, size, on_progress)
+    write_image(target, canvas)
+    return len(strokes)
+
+
+class _Progress:
+    """A progress bar on stderr where that is a terminal, nothing elsewhere."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label, self._total = label, total
+
+    def __enter__(self) -> Callable[[int], None] | None:
+        self._bar = None
+        if not sys.stderr.isatty():
+            return None
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        self._bar.start()
+        task = self._bar.add_task(self._label, total=self._total)
+        bar = self._bar
+        return lambda done: bar.update(task, completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,70 @@
+"""One picture to one painting: strokes are found at a working size and drawn at any other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lpaint.painting.painter import PaintingModel, Strokes, draw_strokes, paint_by_error, paint_grid
+from lpaint.painting.resample import resize
+
+# A painting's error is judged on at most this many pixels a side; finer detail than that is smaller than any stroke.
+_WORKING_SIDE = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to spend strokes: at most ``strokes`` by error, or with ``divide`` above 0 evenly, ``steps`` bundles a tile."""
+
+    strokes: int = 500
+    divide: int = 0
+    steps: int = 5
+
+    def total(self, model: PaintingModel) -> int:
+        """Strokes that a painting has at most."""
+        if not self.divide:
+            return self.strokes
+        tiles = self.divide**2 if self.divide > 1 else 0
+        return self.steps * model.bundle * (1 + tiles)
+
+
+def paint_picture(
+    model: PaintingModel,
+    picture: np.ndarray,
+    plan: Plan,
+    longest: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, Strokes]:
+    """Paint a picture of any size.
+
+    Args:
+        model: the trained painter.
+        picture: [3, H, W] float32 in [0, 1].
+        plan: how strokes are spent.
+        longest: longer side of the painting in pixels; None = the picture's own size.
+        on_progress: called with the number of strokes tried so far, at most ``plan.total(model)``.
+
+    Returns:
+        The painting [3, H', W'] in [0, 1] and its strokes.
+    """
+    height, width = picture.shape[1:]
+    out = (height, width) if longest is None else scaled(height, width, longest)
+    working = picture
+    if max(height, width) > _WORKING_SIDE:
+        working = resize(picture[None], *scaled(height, width, _WORKING_SIDE))[0]
+    if plan.divide:
+        painting = paint_grid(model, working, plan.divide, plan.steps, on_progress)
+    else:
+        painting = paint_by_error(model, working[None], [plan.strokes], on_progress)
+    strokes = painting.strokes[0]
+    if working.shape[1:] == out:
+        (canvas,) = painting.snapshots.values()
+        return canvas[0], strokes
+    *_, canvas = draw_strokes(model, strokes, *out)
+    return canvas, strokes
+
+
+def scaled(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width of the same aspect whose longer one is ``longest``; neither below 1."""
+    factor = longest / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
