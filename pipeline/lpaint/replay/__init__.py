@@ -2,6 +2,7 @@
 
 import torch
 
+from lpaint.errors import ParamsError
 from lpaint.params import Per
 from lpaint.replay.buffer import PrioritizedReplay, Sample, Transitions, UniformReplay, View
 from lpaint.replay.sum_tree import SumTree
@@ -10,7 +11,13 @@ __all__ = ["PrioritizedReplay", "Sample", "SumTree", "Transitions", "UniformRepl
 
 
 def build_replay(kind: str, capacity: int, canvas: int, device: torch.device, per: Per) -> UniformReplay:
-    """The replay buffer that ``agent.replay`` names (``uniform`` or ``prioritized``)."""
+    """The replay buffer that ``agent.replay`` names (``uniform`` or ``prioritized``).
+
+    Raises:
+        ParamsError: there is no such replay.
+    """
     if kind == "prioritized":
         return PrioritizedReplay(capacity, canvas, device, alpha=per.alpha, epsilon=per.epsilon)
-    return UniformReplay(capacity, canvas, device)
+    if kind == "uniform":
+        return UniformReplay(capacity, canvas, device)
+    raise ParamsError(f"agent.replay: there is no replay {kind!r}; choose uniform or prioritized")
