@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lpaint.errors import ParamsError
 from lpaint.gan.networks import PairDiscriminator, pair
 from lpaint.gan.wgan_gp import WganGp
 from lpaint.params import Discriminator
@@ -36,5 +37,13 @@ def gan_names() -> list[str]:
 
 
 def build_gan(name: str, settings: Discriminator) -> Gan | None:
-    """The GAN registered as ``name``; None for ``none``."""
-    return None if name == "none" else _GANS[name](settings)
+    """The GAN registered as ``name``; None for ``none``.
+
+    Raises:
+        ParamsError: there is no such GAN.
+    """
+    if name == "none":
+        return None
+    if name not in _GANS:
+        raise ParamsError(f"agent.gan: there is no GAN {name!r}; choose none or one of {', '.join(gan_names())}")
+    return _GANS[name](settings)
