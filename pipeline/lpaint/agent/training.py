@@ -189,7 +189,7 @@ class AgentTraining:
         if bad:
             raise TrainingError(
                 f"train_agent: {bad[0]} was no longer finite in the updates before {self.progress.update}; the last "
-                f"good checkpoint is kept in {self.resume.directory}; lower the learning rates or agent.max_gradient_norm"
+                f"good checkpoint is in {self.resume.directory}; lower the learning rates or agent.max_gradient_norm"
             )
 
     def _log(self, metrics: dict[str, float], updates: int, seconds: float) -> None:

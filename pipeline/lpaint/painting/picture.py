@@ -14,7 +14,7 @@ _WORKING_SIDE = 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """How to spend strokes: at most ``strokes`` by error, or with ``divide`` above 0 evenly, ``steps`` bundles a tile."""
+    """How to spend strokes: ``strokes`` by error, or with ``divide`` above 0 evenly, ``steps`` bundles a tile."""
 
     strokes: int = 500
     divide: int = 0

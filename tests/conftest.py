@@ -1,0 +1,40 @@
+"""Fixtures that several files share: a clean environment, and one small real run of the whole chain."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import run_chain
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """No tracking server, DVC root or experiment of the caller's reaches a test; torch leaves cores to its neighbours."""
+    patch = pytest.MonkeyPatch()
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_", "LPAINT_EXPERIMENT"))]:
+        patch.delenv(name)
+    torch.set_num_threads(1)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a repository in which all five stages ran, in this process, on a few tiny pictures.
+
+    Made once for all workers of pytest-xdist. Tests must not change it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    root = shared / "chain"
+    with (shared / "chain.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "done").exists():
+            root.mkdir()
+            run_chain(root)
+            (root / "done").touch()
+    return root
