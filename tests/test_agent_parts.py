@@ -1,6 +1,5 @@
-"""Actor and critic, the painting environment with its zoom, rewards, and the choice of device."""
+"""Actor and critic, the painting environment with its zoom, and rewards."""
 
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from lpaint.agent.environment import Compositor, Pictures, exact_rasteriser, rol
 from lpaint.agent.model import TorchPaintingModel, build_actor, load_actor
 from lpaint.agent.networks import Actor, Critic, TranslatedReLU
 from lpaint.agent.reward import RewardModel
-from lpaint.device import Compute, choose_compute
-from lpaint.errors import DeviceError, ModelError
-from lpaint.params import Base, Reward
+from lpaint.device import Compute
+from lpaint.errors import ModelError
+from lpaint.params import Reward
 from lpaint.replay import Transitions, View
 from lpaint.strokes import get_family
 from lpaint.weights import save_weights
@@ -84,7 +83,7 @@ def test_the_actor_is_not_blind_to_position() -> None:
     strokes = [actor(*inputs)]
     for plane in (7, 8):
         with torch.no_grad():
-            actor.trunk[0].weight[:, plane] = 0  # type: ignore[operator, union-attr, index]
+            actor.trunk[0].weight[:, plane] = 0  # type: ignore[operator]
         strokes.append(actor(*inputs))
     assert not torch.equal(strokes[0], strokes[1]) and not torch.equal(strokes[1], strokes[2])
 
@@ -294,39 +293,3 @@ def test_without_scaling_nothing_is_observed() -> None:
     reward = _reward(_brightness, gan=1.0, gan_scale="none")
     reward.observe(BEFORE, AFTER, TARGET)
     assert reward.mean_square.item() == 1
-
-
-# Device
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-def _base(**settings: Any) -> Base:
-    return Base(**{"seed": 0, "device": "cpu", "precision": "fp32", "threads": 0, "compile": "off", **settings})
-
-
-@pytest.mark.usefixtures("_threads")
-def test_explicit_choices_are_kept() -> None:
-    assert choose_compute(_base(threads=1)) == Compute("cpu", "fp32", 1, False)
-    compute = choose_compute(_base(precision="bf16", compile="on", threads=1))
-    assert (compute.precision, compute.compile) == ("bf16", True)
-    with compute.autocast():
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
-
-
-def test_cuda_must_be_there_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match=r"base\.device"):
-        choose_compute(_base(device="cuda"))
-    assert choose_compute(_base(device="auto")).device == "cpu"
-
-
-@pytest.mark.parametrize(("capable", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch, capable: bool, precision: str) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
-    assert choose_compute(_base(precision="auto")).precision == precision

@@ -163,8 +163,8 @@ def test_targets_follow_by_tau() -> None:
     agent = _worked_agent(tau=0.25)
     actor, critic, slow_actor, slow_critic = agent.actor, agent.critic, agent.actor_target, agent.critic_target
     _update(agent, _Recorder([0, 1], [1.0, 1.0]))
-    assert slow_actor.grey.item() == pytest.approx(0.75 * 0.6 + 0.25 * actor.grey.item(), abs=1e-6)  # type: ignore[operator, union-attr]
-    assert slow_critic.slope.item() == pytest.approx(0.75 * 1.0 + 0.25 * critic.slope.item(), abs=1e-6)  # type: ignore[operator, union-attr]
+    assert slow_actor.grey.item() == pytest.approx(0.75 * 0.6 + 0.25 * actor.grey.item(), abs=1e-6)  # type: ignore[operator]
+    assert slow_critic.slope.item() == pytest.approx(0.75 * 1.0 + 0.25 * critic.slope.item(), abs=1e-6)  # type: ignore[operator]
 
 
 def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were() -> None:
@@ -219,7 +219,8 @@ def _same(some: list[Tensor], others: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize("idle", ["actor", "critic"])
 def test_each_loss_reaches_its_own_network_alone(idle: str) -> None:
-    agent, replay = _agent(**{idle: {"learning_rate": 0.0}})
+    still: dict[str, Any] = {idle: {"learning_rate": 0.0}}
+    agent, replay = _agent(**still)
     before = {name: [p.detach().clone() for p in getattr(agent, name).parameters()] for name in ("actor", "critic")}
     _update(agent, replay)
     for name, values in before.items():

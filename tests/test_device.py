@@ -1,0 +1,44 @@
+"""The choice of device and precision."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from lpaint.device import Compute, choose_compute
+from lpaint.errors import DeviceError
+from lpaint.params import Base
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def _base(**settings: Any) -> Base:
+    return Base(**{"seed": 0, "device": "cpu", "precision": "fp32", "threads": 0, "compile": "off", **settings})
+
+
+@pytest.mark.usefixtures("_threads")
+def test_explicit_choices_are_kept() -> None:
+    assert choose_compute(_base(threads=1)) == Compute("cpu", "fp32", 1, False)
+    compute = choose_compute(_base(precision="bf16", compile="on", threads=1))
+    assert (compute.precision, compute.compile) == ("bf16", True)
+    with compute.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+def test_cuda_must_be_there_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=r"base\.device"):
+        choose_compute(_base(device="cuda"))
+    assert choose_compute(_base(device="auto")).device == "cpu"
+
+
+@pytest.mark.parametrize(("capable", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch, capable: bool, precision: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
+    assert choose_compute(_base(precision="auto")).precision == precision
