@@ -12,7 +12,7 @@ from tiny import run_chain
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> Iterator[None]:
-    """No tracking server, DVC root or experiment of the caller's reaches a test; torch leaves cores to its neighbours."""
+    """No tracking server, DVC root or experiment of the caller's reaches a test; torch leaves cores to others."""
     patch = pytest.MonkeyPatch()
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_", "LPAINT_EXPERIMENT"))]:
         patch.delenv(name)

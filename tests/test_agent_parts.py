@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from lpaint.agent.environment import Compositor, Pictures, exact_rasteriser, rollout, to_bytes
 from lpaint.agent.model import TorchPaintingModel, build_actor, load_actor
-from lpaint.agent.networks import Actor, Critic, TranslatedReLU
+from lpaint.agent.networks import Actor, Critic
 from lpaint.agent.reward import RewardModel
 from lpaint.device import Compute
 from lpaint.errors import ModelError
+from lpaint.layers import TranslatedReLU
 from lpaint.params import Reward
 from lpaint.replay import Transitions, View
 from lpaint.strokes import get_family

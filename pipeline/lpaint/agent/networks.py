@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from lpaint.layers import TranslatedReLU
+
 
 class Actor(nn.Module):
     """Policy: (canvas, target, step fraction) -> a bundle of strokes.
@@ -49,17 +51,6 @@ class Critic(nn.Module):
     def forward(self, before: Tensor, after: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         """[B, 3, S, S] images in [0, 1] and ``fraction`` [B] in (0, 1] -> values [B]."""
         return self.trunk(_with_planes(before, after, target, fraction=fraction)).float().squeeze(1)
-
-
-class TranslatedReLU(nn.Module):
-    """max(x, a) with a learnt threshold a a channel (Xiang and Li 2017, arXiv 1704.03971)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.threshold = nn.Parameter(torch.zeros(1, channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x - self.threshold) + self.threshold
 
 
 def _with_planes(*images: Tensor, fraction: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from lpaint.agent.networks import TranslatedReLU
+from lpaint.layers import TranslatedReLU
 
 
 class PairDiscriminator(nn.Module):

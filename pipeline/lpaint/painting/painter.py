@@ -95,6 +95,7 @@ class _Easel:
     budgets: list[int]
     used: np.ndarray
     snapshots: dict[int, np.ndarray]
+    parameters: int = _SHAPE + 3
     frames: list[list[np.ndarray]] = field(default_factory=list)
     values: list[list[np.ndarray]] = field(default_factory=list)
 
@@ -103,7 +104,16 @@ class _Easel:
         count = len(target)
         snapshots = {budget: np.zeros_like(target) for budget in budgets}
         lists: tuple[list, list] = ([[] for _ in range(count)], [[] for _ in range(count)])
-        return cls(target, np.zeros_like(target), sorted(budgets), np.zeros(count, int), snapshots, *lists)
+        frames, values = lists
+        return cls(
+            target,
+            np.zeros_like(target),
+            sorted(budgets),
+            np.zeros(count, int),
+            snapshots,
+            frames=frames,
+            values=values,
+        )
 
     @property
     def full(self) -> np.ndarray:
@@ -161,8 +171,9 @@ class _Easel:
         for budget, snapshot in self.snapshots.items():
             unfinished = self.used < budget
             snapshot[unfinished] = self.canvas[unfinished]
+        width = self.parameters
         strokes = [
-            Strokes(np.array(frames, np.float32).reshape(-1, 4), np.array(values, np.float32).reshape(len(values), -1))
+            Strokes(np.array(frames, np.float32).reshape(-1, 4), np.array(values, np.float32).reshape(-1, width))
             for frames, values in zip(self.frames, self.values, strict=True)
         ]
         return Painting(self.snapshots, strokes)

@@ -1,0 +1,229 @@
+"""The command line as a user meets it: what it writes, what it says, and the exit code."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from lpaint import __version__
+from lpaint.cli import main
+from lpaint.painting.model import has_cuda
+
+ROOT = Path(__file__).parents[1]
+
+
+class Outcome:
+    """What one call of the command did."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def sentence(self) -> str:
+        """The one error message; fails if there is none, or more than one, or a traceback."""
+        errors = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 and "Traceback" not in self.err, self.err
+        return errors[0]
+
+
+@pytest.fixture
+def lpaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Calls the command in ``tmp_path``."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        with pytest.raises(SystemExit) as exited:
+            main([str(argument) for argument in arguments])
+        output = capfd.readouterr()
+        code = exited.value.code
+        return Outcome(code if isinstance(code, int) else 0, output.out, output.err)
+
+    return call
+
+
+@pytest.fixture
+def actor(chain: Path) -> Path:
+    return chain / "exports/actor.onnx"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "meadow.png"
+    path.parent.mkdir()
+    rows = np.linspace(0, 255, 40).astype(np.uint8)
+    Image.fromarray(
+        np.stack([np.tile(rows[:, None], 60), np.full((40, 60), 90), np.full((40, 60), 30)], 2).astype(np.uint8)
+    ).save(path)
+    return path
+
+
+def _listing(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_painting_lies_beside_the_caller_in_the_pictures_own_size(lpaint, actor, picture, tmp_path) -> None:
+    outcome = lpaint("paint", picture, "--onnx", actor, "--strokes", 20, "--device", "cpu")
+    assert outcome.code == 0 and outcome.out == "meadow.painted.png: 20 strokes\n" and outcome.err == ""
+    assert Image.open("meadow.painted.png").size == (60, 40)
+    assert _listing(tmp_path) == {"in/meadow.png", "meadow.painted.png"}
+
+
+def test_auto_says_what_it_took(lpaint, actor, picture) -> None:
+    outcome = lpaint("paint", picture, "--onnx", actor, "--strokes", 5)
+    assert outcome.err == f"painting on the {'GPU (CUDA)' if has_cuda() else 'CPU'}\n"
+
+
+def test_options_of_size_grid_and_output(lpaint, actor, picture) -> None:
+    options = ("--onnx", actor, "--divide", 2, "--steps", 2, "--size", 90, "-o", "out.webp")
+    outcome = lpaint("paint", picture, *options)
+    assert outcome.code == 0
+    assert Image.open("out.webp").size == (90, 60)
+    # At most 2 bundles of 2 strokes on the whole and on each of 4 tiles; fewer where a stroke would not help.
+    assert 0 < int(outcome.out.split()[1]) <= 2 * 2 * 5
+
+
+def test_same_call_paints_the_same(lpaint, actor, picture) -> None:
+    for name in ("a.png", "b.png"):
+        lpaint("paint", picture, "--onnx", actor, "--strokes", 20, "-o", name)
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+def test_good_pictures_are_painted_beside_bad_ones(lpaint, actor, picture, tmp_path) -> None:
+    text = tmp_path / "in" / "letter.png"
+    text.write_text("Dear all,")
+    outcome = lpaint("paint", text, picture, "--onnx", actor, "--strokes", 5, "--out-dir", "out/deep")
+    assert outcome.code == 1
+    assert (
+        outcome.sentence == f"error: {text}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP"
+    )
+    assert _listing(tmp_path / "out") == {"deep/meadow.png"}
+
+
+def test_failed_painting_leaves_an_earlier_one_alone(lpaint, actor, picture, tmp_path) -> None:
+    Path("out.png").write_bytes(b"precious")
+    picture.write_bytes(picture.read_bytes()[:60])
+    assert lpaint("paint", picture, "--onnx", actor, "-o", "out.png").code == 1
+    assert Path("out.png").read_bytes() == b"precious"
+    assert _listing(tmp_path) == {"in/meadow.png", "out.png"}
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "empty", "foreign", "renderer", "stripped", "truncated"])
+def test_bad_models_are_one_sentence_and_exit_code_3(lpaint, chain, actor, picture, tmp_path, kind) -> None:
+    model = tmp_path / "model.onnx"
+    if kind == "text":
+        model.write_text("not a model")
+    elif kind == "empty":
+        model.touch()
+    elif kind == "foreign":
+        onnx.save(_foreign(), model)
+    elif kind == "renderer":
+        shutil.copy(chain / "exports/renderer.onnx", model)
+    elif kind == "stripped":
+        stripped = onnx.load(actor)
+        kept = {each.key: each.value for each in stripped.metadata_props if each.key != "lpaint.rasteriser"}
+        del stripped.metadata_props[:]
+        helper.set_model_props(stripped, kept)
+        onnx.save(stripped, model)
+    elif kind == "truncated":
+        model.write_bytes(actor.read_bytes()[:1000])
+    outcome = lpaint("paint", picture, "--onnx", model)
+    assert outcome.code == 3 and str(model) in outcome.sentence
+    assert not Path("meadow.painted.png").exists()
+    if kind != "stripped":
+        assert lpaint("info", model).code == 3
+
+
+def _foreign() -> onnx.ModelProto:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "foreign", value[:1], value[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.skipif(has_cuda(), reason="a GPU answers here")
+def test_cuda_without_a_gpu_is_exit_code_4(lpaint, actor, picture) -> None:
+    outcome = lpaint("paint", picture, "--onnx", actor, "--device", "cuda")
+    assert outcome.code == 4 and "no NVIDIA GPU answers here" in outcome.sentence
+    assert not Path("meadow.painted.png").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="no GPU answers here")
+def test_gpu_paints_like_the_cpu(lpaint, actor, picture) -> None:
+    for device in ("cpu", "cuda"):
+        lpaint("paint", picture, "--onnx", actor, "--device", device, "--strokes", 20, "-o", f"{device}.png")
+    cpu, cuda = (np.asarray(Image.open(f"{device}.png"), np.float32) for device in ("cpu", "cuda"))
+    assert np.abs(cpu - cuda).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--strokes", 5, "--divide", 2), "give the one or the other"),
+        (("-o", "x.png", "--out-dir", "y"), "give the one or the other"),
+        (("-o", "x.pdf"), "cannot write .pdf"),
+        (("-o", "in/meadow.png"), "would overwrite the picture"),
+    ],
+)
+def test_contradictions_are_exit_code_2(lpaint, actor, picture, arguments, words) -> None:
+    before = picture.read_bytes()
+    outcome = lpaint("paint", picture, "--onnx", actor, *arguments)
+    assert outcome.code == 2 and words in outcome.sentence
+    assert picture.read_bytes() == before
+
+
+def test_two_pictures_cannot_have_one_painting(lpaint, actor, picture, tmp_path) -> None:
+    twin = tmp_path / "meadow.jpg"
+    Image.open(picture).save(twin)
+    outcome = lpaint("paint", picture, twin, "--onnx", actor)
+    assert outcome.code == 2 and "would both be painted to meadow.painted.png" in outcome.sentence
+    outcome = lpaint("paint", picture, twin, "--onnx", actor, "-o", "one.png")
+    assert outcome.code == 2 and "there are 2 pictures" in outcome.sentence
+
+
+@pytest.mark.parametrize("arguments", [("paint",), ("paint", "x.png", "--divide", "0"), ("draw",), ("info", "--yaml")])
+def test_usage_errors_are_exit_code_2(lpaint, arguments) -> None:
+    assert lpaint(*arguments).code == 2
+
+
+def test_info_in_words_and_as_json(lpaint, actor) -> None:
+    facts = json.loads(lpaint("info", actor, "--json").out)
+    assert facts["canvas"] == "16" and facts["tensors"]["strokes"] == ["batch", 2, 13]
+    assert "rasteriser" not in facts
+    assert "canvas" in lpaint("info", actor).out
+
+
+def test_version(lpaint) -> None:
+    assert lpaint("--version").out == f"lpaint {__version__}\n"
+
+
+def test_profiles_are_listed_shown_and_applied(lpaint, tmp_path) -> None:
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    listed = lpaint("profile", "list").out
+    assert all(path.stem in listed for path in (ROOT / "profiles").glob("*.yaml"))
+    assert lpaint("profile", "show", "smoke").out == (ROOT / "profiles/smoke.yaml").read_text()
+    applied = lpaint("profile", "apply", "smoke")
+    assert applied.code == 0 and "data.limit" in applied.out
+    outcome = lpaint("profile", "apply", "smokey")
+    assert outcome.code == 2 and "did you mean smoke?" in outcome.sentence
+
+
+def test_painting_imports_nothing_heavy(actor, picture, tmp_path) -> None:
+    script = (
+        "import sys; from lpaint.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as done: assert not done.code, done\n"
+        "heavy = {'torch', 'mlflow', 'dvc', 'pandas', 'lpaint.params', 'onnx', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    call = [sys.executable, "-c", script, "paint", str(picture), "--onnx", str(actor), "--strokes", "5"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "meadow.painted.png").exists()

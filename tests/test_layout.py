@@ -1,0 +1,78 @@
+"""The house's rules that a machine can check: what each stage depends on, and which room may know which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "pipeline" / "lpaint"
+# They decide how a stage is run, read and reported, not what it computes; an edit need not train anew.
+PLUMBING = {"errors.py", "files.py", "params.py", "paths.py", "stage.py", "tracking.py", "__init__.py"}
+
+
+def _stages() -> dict[str, dict]:
+    return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def _imported(module: str) -> set[str]:
+    """Files of the library that importing ``module`` loads, relative to the library."""
+    script = f"import sys, {module}; print(*[m.__file__ for n, m in sys.modules.items() if n.startswith('lpaint')])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {Path(name).relative_to(LIBRARY).as_posix() for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("name", list(_stages()))
+def test_editing_a_module_reruns_the_stages_that_use_it(name: str) -> None:
+    deps = [Path(dep).relative_to("pipeline/lpaint") for dep in _stages()[name]["deps"] if dep.startswith("pipeline/")]
+    assert f"stages/{name}.py" in _stages()[name]["deps"]
+    for file in sorted(_imported(f"stages.{name}")):
+        covered = any(Path(file).is_relative_to(dep) for dep in deps)
+        package = file.endswith("/__init__.py") and not covered
+        if file not in PLUMBING and not package:
+            assert covered, f"dvc.yaml: stage {name} imports {file} but does not list it in deps"
+    for dep in deps:
+        assert (LIBRARY / dep).exists(), f"dvc.yaml: stage {name} lists {dep}, which is not there"
+
+
+def test_every_parameter_section_belongs_to_a_stage() -> None:
+    named = {param.split(".")[0] for stage in _stages().values() for param in stage["params"]}
+    assert named == set(YAML(typ="safe").load((ROOT / "params.yaml").read_text()))
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def test_mlflow_is_known_in_one_place_and_dvc_nowhere() -> None:
+    for path in LIBRARY.rglob("*.py"):
+        roots = {name.split(".")[0] for name in _imports(path)}
+        assert "dvc" not in roots
+        assert "mlflow" not in roots or path.name == "tracking.py"
+        assert "typer" not in roots or path.name == "cli.py"
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        ("strokes", ("agent", "renderer", "painting", "replay", "gan", "data")),
+        ("replay", ("agent", "renderer", "painting", "gan", "data")),
+        ("gan", ("agent", "renderer", "painting", "replay", "data")),
+        ("painting", ("agent", "renderer", "strokes", "replay", "gan", "data", "params", "tracking")),
+        ("data", ("agent", "renderer", "painting", "replay", "gan")),
+        ("renderer", ("agent", "painting", "replay", "gan", "data")),
+    ],
+)
+def test_lower_rooms_do_not_know_upper_ones(room: str, forbidden: tuple[str, ...]) -> None:
+    for path in (LIBRARY / room).rglob("*.py"):
+        for name in _imports(path):
+            assert not name.startswith(tuple(f"lpaint.{other}" for other in forbidden)), f"{path} imports {name}"
