@@ -236,6 +236,20 @@ def test_an_episode_starts_black_and_keeps_what_is_painted() -> None:
     assert (after[-1].float() - 255 * canvas).abs().max() <= 0.51
 
 
+def test_zooming_in_enlarges_what_is_painted_there() -> None:
+    family = get_family("bezier")
+    strokes = torch.rand(2, 3, 13, generator=_rng(4))
+    painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
+    whole, closer = rollout(_pictures([1, 2]), painter, lambda *_: strokes, 2, 1, False, _rng(5))
+    for i in range(2):
+        # A corner in the picture of 32 pixels is half as far on the canvas of 16.
+        top, left = int(closer.view.top[i]) // 2, int(closer.view.left[i]) // 2
+        cut = whole.after[i : i + 1, :, top : top + 8, left : left + 8].float()
+        enlarged = F.interpolate(cut, size=(16, 16), mode="bilinear", align_corners=False)[0]
+        assert enlarged.std() > 10
+        assert (closer.before[i] - enlarged).abs().max() <= 1.01
+
+
 def test_bytes_are_rounded() -> None:
     assert to_bytes(torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 1.0])).tolist() == [0, 0, 1, 255]
 

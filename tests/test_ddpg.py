@@ -280,7 +280,8 @@ def test_the_actor_learns_to_earn_more() -> None:
 
 
 def test_a_restored_agent_goes_on_as_if_never_stopped() -> None:
-    (first, replay), (second, _) = _agent(), _agent()
+    scaled = {"gan_scale": "running"}
+    (first, replay), (second, _) = _agent(reward=scaled), _agent(reward=scaled)
     _update(first, replay)
     file = io.BytesIO()
     torch.save({"agent": first.state_dict(), "replay": replay.state_dict()}, file)

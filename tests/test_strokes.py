@@ -91,6 +91,15 @@ def test_a_later_disc_overwrites_an_earlier_one(column: float, last: float) -> N
     assert alpha.item() == pytest.approx(1.0 - 0.8 * last, abs=2e-3)
 
 
+@pytest.mark.parametrize("t", [0.0, 0.06, 0.3, 0.55, 0.9, 1.0])
+def test_a_thin_stroke_has_the_opacity_of_the_place(t: float) -> None:
+    # Its radius is 0.5/128, so the last disc over the middle line lies that much further along the length of 0.6.
+    centre, pitch = torch.tensor([[0.5]]), torch.full((1, 2), 1 / 1024)
+    stroke = _stroke(radii=(0.0, 0.0), opacities=(0.0, 1.0))
+    alpha = BEZIER.rasterise(stroke, centre, torch.tensor([[0.2 + 0.6 * t]]), pitch)
+    assert alpha.item() == pytest.approx(t, abs=0.01)
+
+
 def test_a_stroke_is_the_same_at_every_resolution() -> None:
     shape = _random(32, seed=1)
     fine = _draw(shape, 256)
