@@ -1,0 +1,165 @@
+"""The chain as a user runs it: DVC, processes of its own, a kill in the middle, experiments, archives that change."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import encoded, write_zip
+from PIL import Image
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+BINARIES = Path(sys.executable).parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+class Repository:
+    """A fresh repository of this source, in which commands run as in a terminal."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.environment = os.environ | {
+            "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(root / "pipeline"),
+            "GIT_AUTHOR_NAME": "tester",
+            "GIT_AUTHOR_EMAIL": "tester@example.org",
+            "GIT_COMMITTER_NAME": "tester",
+            "GIT_COMMITTER_EMAIL": "tester@example.org",
+        }
+        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+            if (ROOT / name).is_file():
+                target = root / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes((ROOT / name).read_bytes())
+        self.run("git", "init", "-q", ".")
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Standard output and errors of a command that must end with ``code``."""
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def lpaint(self, *arguments: str, code: int = 0) -> str:
+        """The command line on this repository's source."""
+        return self.run(sys.executable, "-c", "from lpaint.cli import main; main()", *arguments, code=code)
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", "state")
+
+    def set(self, section: str, **values: object) -> None:
+        """Change params.yaml."""
+        yaml = YAML()
+        path = self.root / "params.yaml"
+        params = yaml.load(path.read_text())
+        params[section].update(values)
+        with path.open("w") as stream:
+            yaml.dump(params, stream)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    made = Repository(tmp_path_factory.mktemp("repository"))
+    made.lpaint("profile", "apply", "smoke")
+    made.commit()
+    return made
+
+
+def _kill_in_training(repository: Repository) -> None:
+    """Start the chain and kill it, DVC and stage alike, once the agent has a checkpoint."""
+    running = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=repository.root,
+        env=repository.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    resume = repository.root / ".lpaint" / "resume"
+    deadline = time.monotonic() + 600
+    while not list(resume.glob("train_agent-*/checkpoint.pt")):
+        assert running.poll() is None, "the chain ended before the agent had a checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+
+
+def test_chain_survives_a_kill_and_then_has_nothing_left_to_do(repository: Repository) -> None:
+    _kill_in_training(repository)
+    assert not (repository.root / "models/actor.safetensors").exists()
+    output = repository.run("dvc", "repro")
+    assert "resumed at update " in output and "Running stage 'pretrain_renderer'" not in output
+    assert "try: lpaint paint " in output
+    again = repository.run("dvc", "repro")
+    assert "Running stage" not in again and again.count("didn't change") == 6
+    assert "up to date" in repository.run("dvc", "status")
+    untracked = repository.run("git", "status", "--porcelain", "-uall").splitlines()
+    allowed = ("dvc.lock", "reports/", "exports/")
+    assert all(line[3:].startswith(allowed) for line in untracked), untracked
+    assert not list((repository.root / ".lpaint/resume").glob("*/checkpoint.pt")), "a finished training leaves no state"
+
+
+def test_exported_actor_paints(repository: Repository) -> None:
+    Image.fromarray(np.full((30, 40, 3), 180, np.uint8)).save(repository.root / "wall.png")
+    output = repository.lpaint("paint", "wall.png", "--strokes", "10", "--device", "cpu")
+    assert output.startswith("wall.painted.png: ")
+    painted = np.asarray(Image.open(repository.root / "wall.painted.png"))
+    assert painted.shape == (30, 40, 3) and painted.mean() > 60
+    (repository.root / "wall.png").unlink()
+
+
+def _faces(path: Path, count: int) -> None:
+    pictures = {f"img_align_celeba/{i:06d}.jpg": Image.new("RGB", (20, 24), (7 * i, 90, 90)) for i in range(1, count)}
+    write_zip(path, {name: encoded(picture, "JPEG") for name, picture in pictures.items()})
+
+
+def test_changed_archive_is_prepared_again_and_an_unchanged_one_is_not(repository: Repository) -> None:
+    repository.commit()
+    _faces(repository.root.parent / "faces.zip", 30)
+    repository.set("data", source="celeba", path="../faces.zip", limit=0)
+    assert "29 images packed" in repository.run("dvc", "repro", "prepare")
+    assert "Running stage" not in repository.run("dvc", "repro", "prepare")
+    assert "up to date" in repository.run("dvc", "status", "prepare")
+    _faces(repository.root.parent / "faces.zip", 25)
+    assert "24 images packed" in repository.run("dvc", "repro", "prepare")
+    assert "Running stage" not in repository.run("dvc", "repro", "prepare")
+
+
+def test_relative_path_is_found_from_a_temporary_experiment(repository: Repository) -> None:
+    _faces(repository.root.parent / "others.zip", 41)
+    repository.commit()
+    output = repository.run("dvc", "exp", "run", "--temp", "-S", "data.path=../others.zip", "prepare")
+    assert "40 images packed" in output
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "words"),
+    [
+        ({"source": "celeba", "path": "nowhere.zip"}, 5, "data.path does not exist"),
+        ({"source": "celeba", "path": "params.yaml"}, 5, "is no readable zip archive"),
+        ({"source": "celeba", "path": "../empty.zip"}, 5, "the archive holds no images"),
+        ({"source": "celebs"}, 2, "data.source is 'celebs'"),
+        ({"sauce": "celeba"}, 2, "unknown key data.sauce (did you mean data.source?)"),
+    ],
+)
+def test_bad_data_and_params_end_a_stage_with_one_sentence(
+    repository: Repository, values: dict[str, object], code: int, words: str
+) -> None:
+    before = (repository.root / "params.yaml").read_text()
+    write_zip(repository.root.parent / "empty.zip", {"readme.txt": b"no picture"})
+    prepared = (repository.root / "data/prepared/summary.json").read_bytes()
+    repository.set("data", **values)
+    try:
+        output = repository.run(sys.executable, "-m", "stages.prepare", code=code)
+    finally:
+        (repository.root / "params.yaml").write_text(before)
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and words in errors[0] and "Traceback" not in output
+    assert (repository.root / "data/prepared/summary.json").read_bytes() == prepared
