@@ -47,6 +47,9 @@ class FlatPainter:
         inside = [(where >= 0) & (where <= 1) for where in (rows, columns)]
         return (inside[0][:, :, None] & inside[1][:, None, :]).astype(np.float32)
 
+    def bounds(self, shape: np.ndarray) -> np.ndarray:
+        return np.tile(np.array([0.0, 0.0, 1.0, 1.0]), (len(shape), 1))
+
 
 def _pictures(*halves: tuple[int, int], side: int = 16) -> np.ndarray:
     """Pictures whose left and right halves are flat greys: uint8 [N, side, side, 3]."""

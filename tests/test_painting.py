@@ -36,6 +36,10 @@ class Dabs:
         across = (columns >= -self.overhang) & (columns < 1 + self.overhang)
         return (down[:, :, None] & across[:, None, :]).astype(np.float32)
 
+    def bounds(self, shape: np.ndarray) -> np.ndarray:
+        low = np.full(len(shape), -self.overhang)
+        return np.stack([low, low, 1 - low, 1 - low], 1)
+
 
 def _quarters(height: int = 32, width: int = 48) -> np.ndarray:
     """A picture of four flat quarters: [3, height, width]."""
@@ -197,3 +201,15 @@ def test_resize_averages_down_and_keeps_flat_pictures_flat() -> None:
     flat = np.full((1, 3, 7, 5), 0.3, np.float32)
     for size in ((3, 2), (14, 20), (7, 5)):
         np.testing.assert_allclose(resize(flat, *size), 0.3, atol=1e-6)
+
+
+def test_drawing_stroke_by_stroke_paints_what_drawing_together_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = np.random.default_rng(3).random((2, 3, 32, 32), np.float32)
+    paintings = []
+    for limit in (1, 10**9):
+        monkeypatch.setattr("lpaint.painting.painter._LARGE_WINDOW", limit)
+        paintings.append(paint_by_error(Dabs(overhang=0.2), target, [5, 30]))
+    for each, together in zip(paintings[0].strokes, paintings[1].strokes, strict=True):
+        np.testing.assert_array_equal(each.frames, together.frames)
+    for budget in (5, 30):
+        np.testing.assert_allclose(paintings[0].snapshots[budget], paintings[1].snapshots[budget], atol=1e-6)

@@ -227,3 +227,21 @@ def test_samples_are_repeatable_and_cover_the_unit_cube() -> None:
 def test_the_gpu_draws_the_same_strokes() -> None:
     shape = _random(64, seed=10)
     torch.testing.assert_close(_draw(shape.cuda(), 64).cpu(), _draw(shape, 64), atol=2e-3, rtol=0)
+
+
+def test_bounds_hold_all_paint_and_are_tight() -> None:
+    family = get_family("bezier")
+    shape = family.sample(200, torch.Generator().manual_seed(3))
+    shape[:, 8:10] = 1
+    size = 256
+    centres = (torch.arange(2 * size) + 0.5) / size - 0.5
+    rows = centres.expand(len(shape), -1)
+    alpha = family.rasterise(shape, rows, rows, torch.full((len(shape), 2), 1 / size))
+    top, left, bottom, right = family.bounds(shape).unbind(1)
+    for low, high, covered in ((top, bottom, alpha.amax(2) > 0), (left, right, alpha.amax(1) > 0)):
+        first = torch.stack([centres[line].min() for line in covered])
+        last = torch.stack([centres[line].max() for line in covered])
+        half = 0.5 / size
+        assert (first >= low - 2 * half).all() and (last <= high + 2 * half).all()
+        # The disc with the larger radius need not be the outermost, so only most boxes are tight.
+        assert ((first - low < 4 * half) | (high - last < 4 * half)).float().mean() > 0.6

@@ -31,8 +31,8 @@ class _Rasteriser(nn.Module):
         super().__init__()
         self.family = family
 
-    def forward(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
-        return self.family.rasterise(shape, rows, columns, pitch)
+    def forward(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
+        return self.family.rasterise(shape, rows, columns, pitch), self.family.bounds(shape)
 
 
 def export_actor(actor: Actor, path: Path, opset: int, metadata: dict[str, str], rasteriser: Path) -> None:
@@ -46,19 +46,22 @@ def export_actor(actor: Actor, path: Path, opset: int, metadata: dict[str, str],
     embedded = {RASTERISER: base64.b64encode(rasteriser.read_bytes()).decode()}
     shapes = ({0: batch}, {0: batch}, {0: batch})
     _export(
-        actor.eval(), path, example, ["canvas", "target", "fraction"], "strokes", shapes, opset, metadata | embedded
+        actor.eval(), path, example, ["canvas", "target", "fraction"], ["strokes"], shapes, opset, metadata | embedded
     )
 
 
 def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
-    """Write the exact rasteriser: shape [N, 10], rows [N, h], columns [N, w], pitch [N, 2] -> opacity [N, h, w]."""
+    """Write the exact rasteriser: shape [N, 10], rows [N, h], columns [N, w], pitch [N, 2] -> opacity [N, h, w].
+
+    Its second output are the strokes' bounds [N, 4]; see ``StrokeFamily``.
+    """
     count, height, width = (torch.export.Dim(name) for name in ("count", "height", "width"))
     generator = torch.Generator().manual_seed(0)
     rows, columns, pitch = torch.rand(3, 5), torch.rand(3, 6), torch.rand(3, 2)
     example = (family.sample(3, generator), rows, columns, pitch)
     shapes = ({0: count}, {0: count, 1: height}, {0: count, 1: width}, {0: count})
     names = ["shape", "rows", "columns", "pitch"]
-    _export(_Rasteriser(family), path, example, names, "alpha", shapes, opset, {"family": family.name})
+    _export(_Rasteriser(family), path, example, names, ["alpha", "bounds"], shapes, opset, {"family": family.name})
 
 
 def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset: int) -> None:
@@ -69,7 +72,7 @@ def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset
         path,
         example,
         ["shape"],
-        "alpha",
+        ["alpha"],
         ({0: torch.export.Dim("count")},),
         opset,
         {"family": family.name},
@@ -93,14 +96,17 @@ def actor_metadata(settings: dict[str, Any], family: StrokeFamily, commit: str, 
 
 def parity(module: nn.Module, path: Path, inputs: Sequence[Tensor]) -> float:
     """Largest absolute difference between torch and ONNX Runtime on the CPU for one set of inputs."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_inputs()]
-    (theirs,) = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
-    with torch.no_grad():
-        ours = module(*inputs).numpy()
-    return float(np.abs(ours - theirs).max())
+    return max(float(np.abs(ours - theirs).max()) for ours, theirs in _outputs(module, path, inputs))
+
+
+def rasteriser_parity(family: StrokeFamily, path: Path, inputs: Sequence[Tensor]) -> float:
+    """Largest mean absolute difference of a stroke's opacity map, and largest difference of a bound.
+
+    A mean, because a pixel at which a curve parameter is decided by the last bit of a distance may fall either way.
+    """
+    (alpha, alpha_theirs), bounds = _outputs(_Rasteriser(family), path, inputs)
+    means = np.abs(alpha - alpha_theirs).mean((1, 2))
+    return max(float(means.max()), float(np.abs(bounds[0] - bounds[1]).max()))
 
 
 def parity_report(actor: Actor, renderer: nn.Module, family: StrokeFamily, folder: Path) -> dict[str, Any]:
@@ -120,7 +126,7 @@ def parity_report(actor: Actor, renderer: nn.Module, family: StrokeFamily, folde
         for side in (32, 100):
             inputs = (shape, *pixel_centres(batch, side))
             name = f"{batch} x {side} px"
-            report["rasteriser"][name] = _edge_tolerant(_Rasteriser(family), folder / "rasteriser.onnx", inputs)
+            report["rasteriser"][name] = rasteriser_parity(family, folder / "rasteriser.onnx", inputs)
     worst = max(value for model in ("actor", "renderer", "rasteriser") for value in report[model].values())
     if not worst <= TOLERANCE:
         raise ModelError(
@@ -129,14 +135,17 @@ def parity_report(actor: Actor, renderer: nn.Module, family: StrokeFamily, folde
     return report
 
 
-def _edge_tolerant(module: nn.Module, path: Path, inputs: Sequence[Tensor]) -> float:
-    """Largest difference of the opacity maps' means: single pixels on a decision's edge may fall either way."""
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _outputs(module: nn.Module, path: Path, inputs: Sequence[Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each output as torch and as ONNX Runtime give it."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    (theirs,) = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    theirs = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
     with torch.no_grad():
-        ours = module(*inputs).numpy()
-    return float(np.abs(ours - theirs).mean((1, 2)).max())
+        ours = module(*inputs)
+    ours = ours if isinstance(ours, tuple) else (ours,)
+    return [(mine.numpy(), other) for mine, other in zip(ours, theirs, strict=True)]
 
 
 def _export(
@@ -144,7 +153,7 @@ def _export(
     path: Path,
     example: tuple[Tensor, ...],
     inputs: list[str],
-    output: str,
+    outputs: list[str],
     dynamic: tuple[dict[int, Any], ...],
     opset: int,
     metadata: dict[str, str],
@@ -158,7 +167,7 @@ def _export(
             example,
             dynamo=True,
             input_names=inputs,
-            output_names=[output],
+            output_names=outputs,
             dynamic_shapes=dynamic,
             opset_version=opset,
             external_data=False,

@@ -57,5 +57,10 @@ class TorchPaintingModel:
         """Opacity [N, H, W] of shapes [N, shape_parameters]; see ``StrokeFamily.rasterise``."""
         return self.family.rasterise(*map(self._tensor, (shape, rows, columns, pitch))).cpu().numpy()
 
+    @torch.no_grad()
+    def bounds(self, shape: np.ndarray) -> np.ndarray:
+        """Boxes [N, 4] of shapes [N, shape_parameters]; see ``StrokeFamily.bounds``."""
+        return self.family.bounds(self._tensor(shape)).cpu().numpy()
+
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self._compute.device)

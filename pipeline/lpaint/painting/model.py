@@ -87,8 +87,15 @@ class OnnxPainter:
     def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
         """Shapes [N, 10], pixel centres [N, h] and [N, w], pixel size [N, 2] -> opacity [N, h, w]."""
         feed = {"shape": shape, "rows": rows, "columns": columns, "pitch": pitch}
-        (alpha,) = self._rasteriser.run(None, {k: np.ascontiguousarray(v, np.float32) for k, v in feed.items()})
-        return alpha
+        return self._draw(feed)[0]
+
+    def bounds(self, shape: np.ndarray) -> np.ndarray:
+        """Shapes [N, 10] -> boxes [N, 4] (top, left, bottom, right, in frames) that hold each stroke's paint."""
+        pixel = np.zeros((len(shape), 1))
+        return self._draw({"shape": shape, "rows": pixel, "columns": pixel, "pitch": np.ones((len(shape), 2))})[1]
+
+    def _draw(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return self._rasteriser.run(None, {k: np.ascontiguousarray(v, np.float32) for k, v in feed.items()})
 
 
 def read_metadata(path: Path, session: ort.InferenceSession | None = None) -> dict[str, str]:

@@ -20,6 +20,8 @@ _PATIENCE = 40
 _SHAPE = 10
 # Opacity maps drawn at once hold at most this many pixels: they stay in cache, and memory stays bounded.
 _PIXELS_AT_ONCE = 1 << 18
+# From a window of this many pixels on, drawing each stroke on its own bounds beats drawing a batch on equal windows.
+_LARGE_WINDOW = 1 << 14
 
 
 class PaintingModel(Protocol):
@@ -37,6 +39,10 @@ class PaintingModel(Protocol):
 
     def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
         """Shapes [N, parameters - 3], pixel centres [N, h] and [N, w] and pixel size [N, 2] -> opacity [N, h, w]."""
+        ...
+
+    def bounds(self, shape: np.ndarray) -> np.ndarray:
+        """Shapes [N, parameters - 3] -> [N, 4]: top, left, bottom, right of all paint but a soft half pixel."""
         ...
 
 
@@ -127,6 +133,32 @@ class _Easel:
         height, width = self.target.shape[2:]
         seen = [resize(_cut(image, who, boxes), model.canvas, model.canvas) for image in (self.canvas, self.target)]
         strokes = model.act(seen[0], seen[1], fraction.astype(np.float32))
+        first = boxes[0].widened(model.reach, height, width)
+        if first.height * first.width >= _LARGE_WINDOW:
+            places = zip(who, boxes, strokes, strict=True)
+            return np.array([self._lay_each(model, b, box, values) for b, box, values in places])
+        return self._lay_together(model, who, boxes, strokes)
+
+    def _lay_each(self, model: PaintingModel, b: int, box: Box, strokes: np.ndarray) -> bool:
+        """Lay a bundle [bundle, P] on picture ``b``, each stroke on its own bounds; whether any was kept."""
+        height, width = self.target.shape[2:]
+        kept_any = False
+        windows = _bounding_windows(model, strokes, np.tile(_pixels(box), (len(strokes), 1)), height, width)
+        for values, window in zip(strokes, windows, strict=True):
+            if self.used[b] >= self.budgets[-1] or not window.height * window.width:
+                continue
+            alpha = _rasterise(model, values[None, None], [box], [window])[0, 0]
+            canvas, target = (image[b][:, *window.slices()] for image in (self.canvas, self.target))
+            after = canvas + alpha * (values[_SHAPE:, None, None] - canvas)
+            if np.square(after - target).sum() < np.square(canvas - target).sum():
+                canvas[:] = after
+                self._record(b, box, values)
+                kept_any = True
+        return kept_any
+
+    def _lay_together(self, model: PaintingModel, who: np.ndarray, boxes: list[Box], strokes: np.ndarray) -> np.ndarray:
+        """Lay bundles [n, bundle, P] on pictures ``who``, on windows of one size; [n] whether any stroke was kept."""
+        height, width = self.target.shape[2:]
         windows = [box.widened(model.reach, height, width) for box in boxes]
         alpha = _rasterise(model, strokes, boxes, windows)
         canvas, target = (_cut(image, who, windows) for image in (self.canvas, self.target))
@@ -140,31 +172,19 @@ class _Easel:
             canvas = np.where(keep[:, None, None, None], after, canvas)
             error = np.where(keep, error_after, error)
             kept_any |= keep
-            self._record(who, keep, boxes, windows, strokes[:, k], canvas)
-        for i, b in enumerate(who):
-            self.canvas[b][:, *windows[i].slices()] = canvas[i]
+            for i in np.flatnonzero(keep):
+                self.canvas[who[i]][:, *windows[i].slices()] = canvas[i]
+                self._record(who[i], boxes[i], strokes[i, k])
         return kept_any
 
-    def _record(
-        self,
-        who: np.ndarray,
-        keep: np.ndarray,
-        boxes: list[Box],
-        windows: list[Box],
-        values: np.ndarray,
-        canvas: np.ndarray,
-    ) -> None:
+    def _record(self, b: int, box: Box, values: np.ndarray) -> None:
+        """Note a stroke that is on canvas ``b``, and the canvas itself where a budget is reached."""
         height, width = self.target.shape[2:]
-        for i in np.flatnonzero(keep):
-            b, box = who[i], boxes[i]
-            self.used[b] += 1
-            self.frames[b].append(
-                np.array([box.top / height, box.left / width, box.height / height, box.width / width])
-            )
-            self.values[b].append(values[i])
-            if self.used[b] in self.snapshots:
-                self.canvas[b][:, *windows[i].slices()] = canvas[i]
-                self.snapshots[int(self.used[b])][b] = self.canvas[b]
+        self.used[b] += 1
+        self.frames[b].append(_pixels(box) / [height, width, height, width])
+        self.values[b].append(values)
+        if self.used[b] in self.snapshots:
+            self.snapshots[int(self.used[b])][b] = self.canvas[b]
 
     def finish(self) -> Painting:
         """The painting; budgets that a picture did not use up show its last canvas."""
@@ -269,15 +289,14 @@ def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int
     """
     canvas = np.zeros((3, height, width), np.float32)
     yield canvas
-    boxes = [_frame_window(frame, model.reach, height, width) for frame in strokes.frames]
-    for start, stop in _runs(boxes):
-        alpha = _rasterise_frames(
-            model, strokes.values[start:stop], strokes.frames[start:stop], boxes[start:stop], height, width
-        )
-        for i in range(start, stop):
-            piece = canvas[:, *boxes[i].slices()]
-            piece += alpha[i - start] * (strokes.values[i, _SHAPE:, None, None] - piece)
-            yield canvas
+    frames = strokes.frames.astype(np.float64) * [height, width, height, width]
+    windows = _bounding_windows(model, strokes.values, frames, height, width)
+    for values, frame, window in zip(strokes.values, frames, windows, strict=True):
+        if window.height * window.width:
+            alpha = model.rasterise(values[None, :_SHAPE], *_coordinates(frame[None], [window]))[0]
+            piece = canvas[:, *window.slices()]
+            piece += alpha * (values[_SHAPE:, None, None] - piece)
+        yield canvas
 
 
 def _tiles(zoom: Sequence[int], height: int, width: int) -> tuple[list[Box], np.ndarray]:
@@ -324,20 +343,11 @@ def _remaining_error(easel: _Easel, who: np.ndarray, tiles: list[Box]) -> np.nda
 def _rasterise(model: PaintingModel, strokes: np.ndarray, boxes: list[Box], windows: list[Box]) -> np.ndarray:
     """Opacity [n, bundle, h, w] of strokes [n, bundle, P] placed in ``boxes``, on ``windows`` of one size."""
     count, bundle, parameters = strokes.shape
-    rows, columns, pitch = _coordinates(
-        np.array([[box.top, box.left, box.height, box.width] for box in boxes], np.float64), windows
-    )
+    rows, columns, pitch = _coordinates(np.array([_pixels(box) for box in boxes]), windows)
     repeated = (np.repeat(array, bundle, 0) for array in (rows, columns, pitch))
     flat = strokes.reshape(count * bundle, parameters)
     alpha = _in_chunks(model, flat[:, :_SHAPE], *repeated)
     return alpha.reshape(count, bundle, *alpha.shape[1:])
-
-
-def _rasterise_frames(
-    model: PaintingModel, values: np.ndarray, frames: np.ndarray, windows: list[Box], height: int, width: int
-) -> np.ndarray:
-    pixels = frames.astype(np.float64) * [height, width, height, width]
-    return _in_chunks(model, values[:, :_SHAPE], *_coordinates(pixels, windows))
 
 
 def _coordinates(frames: np.ndarray, windows: list[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -358,19 +368,20 @@ def _in_chunks(model: PaintingModel, *arrays: np.ndarray) -> np.ndarray:
     return np.concatenate([model.rasterise(*(array[at : at + chunk] for array in arrays)) for at in parts])
 
 
-def _frame_window(frame: np.ndarray, reach: float, height: int, width: int) -> Box:
-    top, left, tall, wide = frame * [height, width, height, width]
-    box = Box(int(np.floor(top)), int(np.floor(left)), int(np.ceil(tall)) + 1, int(np.ceil(wide)) + 1)
-    return box.widened(reach, height, width)
+def _pixels(box: Box) -> np.ndarray:
+    """[4]: top, left, height, width."""
+    return np.array([box.top, box.left, box.height, box.width], np.float64)
 
 
-def _runs(boxes: list[Box]) -> Iterator[tuple[int, int]]:
-    """Stretches of consecutive strokes whose windows have one size and whose opacity maps fit in memory together."""
-    start = 0
-    for i in range(1, len(boxes) + 1):
-        first = boxes[start]
-        most = max(1, _PIXELS_AT_ONCE // (first.height * first.width))
-        differs = i < len(boxes) and (boxes[i].height, boxes[i].width) != (first.height, first.width)
-        if i == len(boxes) or differs or i - start >= most:
-            yield start, i
-            start = i
+def _bounding_windows(
+    model: PaintingModel, values: np.ndarray, frames: np.ndarray, height: int, width: int
+) -> list[Box]:
+    """Windows that hold all paint of strokes [N, P] in ``frames`` [N, 4] (pixels), cut to a height x width raster."""
+    if not len(values):
+        return []
+    corner, side = np.tile(frames[:, :2], 2), np.tile(frames[:, 2:], 2)
+    bounds = corner + side * model.bounds(values[:, :_SHAPE])
+    # A pixel more on each side for the soft edge.
+    low = np.clip(np.floor(bounds[:, :2]) - 1, 0, [height, width]).astype(int)
+    high = np.clip(np.ceil(bounds[:, 2:]) + 1, low, [height, width]).astype(int)
+    return [Box(*map(int, (*start, *(stop - start)))) for start, stop in zip(low, high, strict=True)]

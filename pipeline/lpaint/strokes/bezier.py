@@ -59,6 +59,14 @@ class Bezier:
         overlap = torch.minimum(distance + pixel / 2, reach) - torch.maximum(distance - pixel / 2, -reach)
         return (overlap / pixel).clamp(0, 1) * (t0 + (t1 - t0) * last)
 
+    def bounds(self, shape: Tensor) -> Tensor:
+        """See ``StrokeFamily.bounds``. The middle control point lies between the ends, so each coordinate is monotone
+        along the curve and the ends are its extremes.
+        """
+        ends = torch.stack([shape[:, 0:2], shape[:, 4:6]])
+        radius = shape[:, 6:8].amax(1, keepdim=True) / 4 + _LEAST_RADIUS
+        return torch.cat([ends.amin(0) - radius, ends.amax(0) + radius], 1)
+
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Uniform shapes, as in the 2019 code: [count, 10]."""
         return torch.rand(count, self.shape_parameters, generator=generator, device=generator.device)

@@ -33,6 +33,17 @@ class StrokeFamily(Protocol):
         """
         ...
 
+    def bounds(self, shape: Tensor) -> Tensor:
+        """Boxes that hold all of each stroke's paint but the soft half pixel at its edge.
+
+        Args:
+            shape: [N, shape_parameters], in [0, 1].
+
+        Returns:
+            [N, 4]: top, left, bottom, right in frame coordinates.
+        """
+        ...
+
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Random shapes to teach a renderer with: [count, shape_parameters], on the generator's device."""
         ...
