@@ -1,6 +1,7 @@
 """The ``lpaint`` command. Nothing heavy is imported before a command needs it, and painting never imports torch."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -100,6 +101,8 @@ def paint(
     Each painting is as large as its picture, or as --size says; strokes are not cut at tiles' edges. A picture that
     cannot be read is reported and skipped, and the exit code is then 1.
     """
+    # numpy multiplies small matrices here, between ONNX Runtime's own threads; a second pool only gets in their way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from lpaint.painting.picture import Plan
 
     if strokes is not None and (divide is not None or steps is not None):
