@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lpaint.painting.geometry import Box, even_grid, half_overlapping_tiles
 from lpaint.painting.model import OnnxPainter
-from lpaint.painting.painter import Box, _grid, _tiles, draw_strokes, paint_by_error, paint_grid
+from lpaint.painting.painter import draw_strokes, paint_by_error, paint_grid
 from lpaint.painting.picture import Plan, paint_picture, scaled
 from lpaint.painting.resample import resize
 
@@ -108,13 +109,13 @@ def test_black_picture_needs_no_stroke_and_ends() -> None:
 def test_grid_covers_every_pixel_once(height: int, width: int) -> None:
     for divide in (1, 3, 5):
         count = np.zeros((height, width), int)
-        for box in _grid(divide, height, width):
+        for box in even_grid(divide, height, width):
             count[box.slices()] += 1
         assert (count == 1).all()
 
 
 def test_tiles_cover_the_picture_at_every_scale_and_overlap_by_half() -> None:
-    boxes, scale_of = _tiles((1, 2, 4), 40, 60)
+    boxes, scale_of = half_overlapping_tiles((1, 2, 4), 40, 60)
     assert sorted(set(scale_of)) == [2, 4, 8]
     for scale in (2, 4, 8):
         mine = [box for box, of in zip(boxes, scale_of, strict=True) if of == scale]

@@ -7,11 +7,18 @@ can be drawn at any size. Strokes are not cut at the edges of their tile.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
+from lpaint.painting.geometry import (
+    Box,
+    bands,
+    corner_and_sides,
+    even_grid,
+    half_overlapping_tiles,
+    pixel_coordinates,
+)
 from lpaint.painting.resample import resize
 
 _VISIT_DISCOUNT = 0.7
@@ -20,6 +27,8 @@ _PATIENCE = 40
 _SHAPE = 10
 # Opacity maps drawn at once hold at most this many pixels: they stay in cache, and memory stays bounded.
 _PIXELS_AT_ONCE = 1 << 18
+# Tiles of a large picture are judged by every n-th pixel, of which this many remain on the longer side.
+_JUDGED_SIDE = 256
 # From a window of this many pixels on, drawing each stroke on its own bounds beats drawing a batch on equal windows.
 _LARGE_WINDOW = 1 << 14
 
@@ -69,27 +78,6 @@ class Painting:
 
     snapshots: dict[int, np.ndarray]
     strokes: list[Strokes]
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box of whole pixels: first row, first column, height, width."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def slices(self) -> tuple[slice, slice]:
-        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
-
-    def widened(self, reach: float, height: int, width: int) -> "Box":
-        """The box grown by ``reach`` of its sides, moved and cut to lie in a height x width raster."""
-        tall = min(height, self.height + 2 * int(np.ceil(self.height * reach)))
-        wide = min(width, self.width + 2 * int(np.ceil(self.width * reach)))
-        top = min(max(0, self.top - (tall - self.height) // 2), height - tall)
-        left = min(max(0, self.left - (wide - self.width) // 2), width - wide)
-        return Box(top, left, tall, wide)
 
 
 @dataclass
@@ -143,7 +131,7 @@ class _Easel:
         """Lay a bundle [bundle, P] on picture ``b``, each stroke on its own bounds; whether any was kept."""
         height, width = self.target.shape[2:]
         kept_any = False
-        windows = _bounding_windows(model, strokes, np.tile(_pixels(box), (len(strokes), 1)), height, width)
+        windows = _bounding_windows(model, strokes, np.tile(corner_and_sides(box), (len(strokes), 1)), height, width)
         for values, window in zip(strokes, windows, strict=True):
             if self.used[b] >= self.budgets[-1] or not window.height * window.width:
                 continue
@@ -181,7 +169,7 @@ class _Easel:
         """Note a stroke that is on canvas ``b``, and the canvas itself where a budget is reached."""
         height, width = self.target.shape[2:]
         self.used[b] += 1
-        self.frames[b].append(_pixels(box) / [height, width, height, width])
+        self.frames[b].append(corner_and_sides(box) / [height, width, height, width])
         self.values[b].append(values)
         if self.used[b] in self.snapshots:
             self.snapshots[int(self.used[b])][b] = self.canvas[b]
@@ -229,7 +217,7 @@ def paint_by_error(
         who = everyone[~easel.full]
         if len(who):
             easel.paint(model, who, [whole] * len(who), np.full(len(who), k / model.max_steps))
-    tiles, scale_of = _tiles(model.zoom, height, width)
+    tiles, scale_of = half_overlapping_tiles(model.zoom, height, width)
     visits = np.full((len(target), len(tiles)), float(model.max_steps) if len(model.zoom) == 1 else 0.0)
     fruitless = np.zeros(len(target), int)
     while len(who := everyone[~easel.full & (fruitless < _PATIENCE)]):
@@ -269,7 +257,7 @@ def paint_grid(
     _, height, width = target.shape
     easel = _Easel.start(target[None], [steps * model.bundle * (1 + divide * divide)])
     who = np.zeros(1, int)
-    grid = [Box(0, 0, height, width)], _grid(divide, height, width)
+    grid = [Box(0, 0, height, width)], even_grid(divide, height, width)
     done = 0
     for boxes in grid if divide > 1 else grid[:1]:
         for k in range(steps):
@@ -292,37 +280,11 @@ def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int
     frames = strokes.frames.astype(np.float64) * [height, width, height, width]
     windows = _bounding_windows(model, strokes.values, frames, height, width)
     for values, frame, window in zip(strokes.values, frames, windows, strict=True):
-        if window.height * window.width:
-            alpha = model.rasterise(values[None, :_SHAPE], *_coordinates(frame[None], [window]))[0]
-            piece = canvas[:, *window.slices()]
+        for band in bands(window, _PIXELS_AT_ONCE):
+            alpha = model.rasterise(values[None, :_SHAPE], *pixel_coordinates(frame[None], [band]))[0]
+            piece = canvas[:, *band.slices()]
             piece += alpha * (values[_SHAPE:, None, None] - piece)
         yield canvas
-
-
-def _tiles(zoom: Sequence[int], height: int, width: int) -> tuple[list[Box], np.ndarray]:
-    """Overlapping tiles of every scale, and the scale of each; the whole picture alone where the model never zooms."""
-    scales = [1] if len(zoom) == 1 else [*zoom[1:], 2 * zoom[-1]]
-    boxes, scale_of = [], []
-    for scale in scales:
-        tall, wide = max(1, round(height / scale)), max(1, round(width / scale))
-        for i in range(2 * scale - 1):
-            for j in range(2 * scale - 1):
-                top = min(round(i * height / (2 * scale)), height - tall)
-                left = min(round(j * width / (2 * scale)), width - wide)
-                boxes.append(Box(top, left, tall, wide))
-                scale_of.append(scale)
-    return boxes, np.array(scale_of)
-
-
-def _grid(divide: int, height: int, width: int) -> list[Box]:
-    """Even grid of divide x divide boxes that cover every pixel once."""
-    rows = np.linspace(0, height, divide + 1).round().astype(int)
-    columns = np.linspace(0, width, divide + 1).round().astype(int)
-    return [
-        Box(top, left, max(1, bottom - top), max(1, right - left))
-        for top, bottom in pairwise(rows)
-        for left, right in pairwise(columns)
-    ]
 
 
 def _cut(images: np.ndarray, who: np.ndarray, boxes: list[Box]) -> np.ndarray:
@@ -331,32 +293,28 @@ def _cut(images: np.ndarray, who: np.ndarray, boxes: list[Box]) -> np.ndarray:
 
 
 def _remaining_error(easel: _Easel, who: np.ndarray, tiles: list[Box]) -> np.ndarray:
-    """Summed squared error of each tile, [len(who), tiles], from one integral image a picture."""
-    error = np.square(easel.canvas[who] - easel.target[who]).sum(1, dtype=np.float64)
+    """Summed squared error of each tile, [len(who), tiles], from one integral image a picture.
+
+    Of a large picture every n-th row and column is enough to tell tiles apart.
+    """
+    thin = max(1, max(easel.target.shape[2:]) // _JUDGED_SIDE)
+    part = np.s_[:, :, ::thin, ::thin]
+    error = np.square(easel.canvas[part][who] - easel.target[part][who]).sum(1, dtype=np.float64)
     integral = np.pad(error.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-    top, left = np.array([tile.top for tile in tiles]), np.array([tile.left for tile in tiles])
-    bottom, right = top + [tile.height for tile in tiles], left + [tile.width for tile in tiles]
-    corners = integral[:, bottom, right] - integral[:, top, right] - integral[:, bottom, left] + integral[:, top, left]
-    return corners
+    corners = np.array([[tile.top, tile.left, tile.top + tile.height, tile.left + tile.width] for tile in tiles])
+    # Rounded up on both sides: rows start .. stop - 1 hold the multiples ceil(start / n) .. ceil(stop / n) - 1 of n.
+    top, left, bottom, right = (-(-corners // thin)).T
+    return integral[:, bottom, right] - integral[:, top, right] - integral[:, bottom, left] + integral[:, top, left]
 
 
 def _rasterise(model: PaintingModel, strokes: np.ndarray, boxes: list[Box], windows: list[Box]) -> np.ndarray:
     """Opacity [n, bundle, h, w] of strokes [n, bundle, P] placed in ``boxes``, on ``windows`` of one size."""
     count, bundle, parameters = strokes.shape
-    rows, columns, pitch = _coordinates(np.array([_pixels(box) for box in boxes]), windows)
+    rows, columns, pitch = pixel_coordinates(np.array([corner_and_sides(box) for box in boxes]), windows)
     repeated = (np.repeat(array, bundle, 0) for array in (rows, columns, pitch))
     flat = strokes.reshape(count * bundle, parameters)
     alpha = _in_chunks(model, flat[:, :_SHAPE], *repeated)
     return alpha.reshape(count, bundle, *alpha.shape[1:])
-
-
-def _coordinates(frames: np.ndarray, windows: list[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel centres of ``windows`` in the coordinates of ``frames`` [n, 4] (in pixels), and the pixels' size."""
-    rows = np.array([np.arange(w.top, w.top + w.height) for w in windows]) + 0.5
-    columns = np.array([np.arange(w.left, w.left + w.width) for w in windows]) + 0.5
-    rows = (rows - frames[:, :1]) / frames[:, 2:3]
-    columns = (columns - frames[:, 1:2]) / frames[:, 3:4]
-    return rows.astype(np.float32), columns.astype(np.float32), (1 / frames[:, 2:]).astype(np.float32)
 
 
 def _in_chunks(model: PaintingModel, *arrays: np.ndarray) -> np.ndarray:
@@ -366,11 +324,6 @@ def _in_chunks(model: PaintingModel, *arrays: np.ndarray) -> np.ndarray:
         return model.rasterise(*arrays)
     parts = range(0, len(arrays[0]), chunk)
     return np.concatenate([model.rasterise(*(array[at : at + chunk] for array in arrays)) for at in parts])
-
-
-def _pixels(box: Box) -> np.ndarray:
-    """[4]: top, left, height, width."""
-    return np.array([box.top, box.left, box.height, box.width], np.float64)
 
 
 def _bounding_windows(
