@@ -276,8 +276,9 @@ def _client() -> Any:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / 'mlflow.db'}"
-    mlflow.set_tracking_uri(uri)
+    # Asked first: setting the URI sets the variable too.
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(named or _own_store())
     lock_folder = repository_root() / ".lpaint"
     lock_folder.mkdir(parents=True, exist_ok=True)
     # Of several processes that start on a fresh database, all but one would fail in its migration.
@@ -293,10 +294,14 @@ def _experiment_id(client: Any) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return str(experiment.experiment_id)
-    if os.environ.get("MLFLOW_TRACKING_URI"):
+    if client.tracking_uri != _own_store():
         return str(client.create_experiment(EXPERIMENT))
     # The default location is relative to the process, which under DVC may run in a temporary folder.
     return str(client.create_experiment(EXPERIMENT, (repository_root() / "mlartifacts").as_uri()))
+
+
+def _own_store() -> str:
+    return f"sqlite:///{repository_root() / 'mlflow.db'}"
 
 
 def _flatten(params: Params) -> dict[str, Any]:
