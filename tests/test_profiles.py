@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -25,6 +26,21 @@ def _comments(text: str) -> list[str]:
     return [line.split("# ", 1)[1] for line in text.splitlines() if "# " in line]
 
 
+def _flat(path: Path) -> dict[str, Any]:
+    """Values of a YAML file by dotted key, in its order."""
+    flat: dict[str, Any] = {}
+
+    def walk(section: dict[str, Any], prefix: str) -> None:
+        for key, value in section.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                flat[prefix + key] = value
+
+    walk(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")), "")
+    return flat
+
+
 def test_the_promised_profiles_are_there() -> None:
     assert {"smoke", "faces-cpu", "celeba", "paper"} <= set(NAMES)
 
@@ -32,19 +48,32 @@ def test_the_promised_profiles_are_there() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_profile_applies_and_keeps_comments(root: Path, name: str) -> None:
     path = root / "params.yaml"
-    before = path.read_text()
+    before, values = path.read_text(), _flat(path)
     changes = apply_profile(root, name)
-    assert changes and _comments(path.read_text()) == _comments(before)
-    values = YAML(typ="safe", pure=True).load(path.read_text())
-    load_params(path)
-    for change in changes:
-        key, new = change.split(": ", 1)[0], change.rsplit(" -> ", 1)[1]
-        value = values
-        for part in key.split("."):
-            value = value[part]
-        assert str(value) == new, change
     after = path.read_text()
+    assert changes and _comments(after) == _comments(before)
+    load_params(path)
+    said = {key: f"{values[key]} -> {value}" for key, value in _flat(path).items() if value != values[key]}
+    assert sorted(changes) == sorted(f"{key}: {change}" for key, change in said.items()), (
+        "what changed, no more and no less"
+    )
+    overlay = _flat(root / "profiles" / f"{name}.yaml")
+    assert overlay.items() <= _flat(path).items() and set(said) <= set(overlay)
     assert apply_profile(root, name) == [] and path.read_text() == after
+
+
+def test_lists_and_quoted_texts_keep_their_comments(root: Path) -> None:
+    overlay = "agent:\n  zoom: [1, 2, 4, 8, 16]\n  decay_at: [0.1]\ndata:\n  path: elsewhere\n"
+    (root / "profiles" / "own.yaml").write_text(overlay)
+    (root / "params.yaml").write_text(
+        (root / "params.yaml").read_text().replace("# scales of", "# \u00e9chelles, scales of")
+    )
+    before = (root / "params.yaml").read_text(encoding="utf-8")
+    apply_profile(root, "own")
+    after = (root / "params.yaml").read_text(encoding="utf-8")
+    assert _comments(after) == _comments(before) and "zoom: [1, 2, 4, 8, 16]" in after
+    changed = [line.split(":")[0].strip() for line in set(after.splitlines()) - set(before.splitlines())]
+    assert sorted(changed) == ["decay_at", "path", "zoom"], "all other lines are as they were"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,17 +93,65 @@ def test_paper_profile_is_the_published_method(root: Path) -> None:
 def test_unknown_profile_is_named_with_the_nearest(root: Path) -> None:
     with pytest.raises(ParamsError, match="did you mean celeba"):
         apply_profile(root, "celebA")
+    for name in ("qqqq", "../params", ""):
+        with pytest.raises(ParamsError, match=r"the known ones are .*smoke") as caught:
+            show_profile(root, name)
+        assert "did you mean" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["agent:\n  rewards: 1\n", "agent:\n  gan: gan\n", "agent: [", "agent: 3\n"])
-def test_bad_profile_changes_nothing(root: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("agent:\n  rewards: 1\n", "bad.yaml: unknown key agent.rewards; did you mean agent.reward?"),
+        (
+            "base: {seed: 5}\nagent:\n  reward: {l2_frm: 1}\n",
+            "unknown key agent.reward.l2_frm; did you mean agent.reward.l2_form?",
+        ),
+        ("1: 2\n", "unknown key 1"),
+        ("agent:\n  gan: gan\n", "params.yaml with profile bad: agent.gan is 'gan'"),
+        ("agent:\n  gan: [wgan_gp]\n", "agent.gan is ['wgan_gp']"),
+        ("agent:\n  zoom: []\n", "agent.zoom is []"),
+        ("agent:\n  zoom: 2\n", "agent.zoom is 2"),
+        ("agent: {zoom: [2, 4]}\n", "agent.zoom: must start at 1"),
+        ("agent: 3\n", "agent is 3"),
+        ("agent:\n", "agent is None"),
+        ("agent: [", "is no YAML"),
+        ("base: {seed: 1, seed: 2}\n", "is no YAML"),
+        ("# Nothing yet.\n", "holds no sections"),
+        ("- agent\n", "holds no sections"),
+        ("agent\n", "holds no sections"),
+    ],
+)
+def test_bad_profile_is_named_and_changes_nothing(root: Path, text: str, words: str) -> None:
     (root / "profiles" / "bad.yaml").write_text(text)
     before = (root / "params.yaml").read_bytes()
-    with pytest.raises(ParamsError):
+    with pytest.raises(ParamsError) as caught:
+        apply_profile(root, "bad")
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert (root / "params.yaml").read_bytes() == before
+    assert {path.name for path in root.iterdir()} == {"params.yaml", "profiles"}
+
+
+def test_profile_that_is_no_text_changes_nothing(root: Path) -> None:
+    (root / "profiles" / "bad.yaml").write_bytes(b"# \xff\n")
+    before = (root / "params.yaml").read_bytes()
+    with pytest.raises(ParamsError, match=r"bad.*is no YAML"):
         apply_profile(root, "bad")
     assert (root / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "base: ["])
+def test_bad_params_stay_as_they_are(root: Path, text: str) -> None:
+    (root / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"params\.yaml"):
+        apply_profile(root, "smoke")
+    assert (root / "params.yaml").read_text() == text
 
 
 def test_outside_a_repository_it_says_where_to_go(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="run this in the root of an lpaint repository"):
         list_profiles(tmp_path)
+    (tmp_path / "profiles").mkdir()
+    shutil.copy(ROOT / "profiles" / "smoke.yaml", tmp_path / "profiles")
+    with pytest.raises(ParamsError, match=r"params\.yaml: there is no such file"):
+        apply_profile(tmp_path, "smoke")

@@ -40,22 +40,30 @@ def apply_profile(root: Path, name: str) -> list[str]:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
-    target = root / "params.yaml"
-    try:
-        params = yaml.load(target.read_text(encoding="utf-8"))
-        overlay = YAML(typ="safe", pure=True).load(show_profile(root, name)) or {}
-    except FileNotFoundError:
-        raise ParamsError(f"{target}: there is no such file; run this in the root of an lpaint repository") from None
-    except YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ParamsError(f"profile {name} or {target}: is no YAML ({reason}); mend the file") from None
+    target, origin = root / "params.yaml", f"profiles/{name}.yaml"
+    overlay = _sections(YAML(typ="safe", pure=True), _path(root, name), origin)
+    params = _sections(yaml, target, str(target))
     changes: list[str] = []
-    _merge(params, overlay, f"profiles/{name}.yaml", "", changes)
+    _merge(params, overlay, origin, "", changes)
     text = io.StringIO()
     yaml.dump(params, text)
     parse_params(YAML(typ="safe", pure=True).load(text.getvalue()), f"params.yaml with profile {name}")
     write_text(target, text.getvalue())
     return changes
+
+
+def _sections(yaml: YAML, path: Path, origin: str) -> Any:
+    """The mapping in a YAML file."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: there is no such file; run this in the root of an lpaint repository") from None
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ParamsError(f"{origin}: is no YAML ({reason}); mend the file") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{origin}: holds no sections; it must have keys of params.yaml, such as agent")
+    return values
 
 
 def _merge(params: Any, overlay: dict[str, Any], origin: str, prefix: str, changes: list[str]) -> None:
@@ -68,7 +76,7 @@ def _merge(params: Any, overlay: dict[str, Any], origin: str, prefix: str, chang
             _merge(params[key], value, origin, f"{prefix}{key}.", changes)
         elif params[key] != value:
             changes.append(f"{prefix}{key}: {_plain(params[key])} -> {_plain(value)}")
-            if isinstance(value, list):
+            if isinstance(value, list) and isinstance(params[key], list):
                 # In place, so that the comment that hangs on the list stays.
                 params[key][:] = value
             else:
