@@ -1,10 +1,14 @@
 """What lies on disk: whole files or none, resume state, weights, and where paths lead."""
 
+import json
 import multiprocessing
+import zipfile
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator, resume_state
@@ -22,9 +26,38 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
             temporary.write_text("half")
             raise error
     assert path.read_text() == "old" and [each.name for each in path.parent.iterdir()] == ["report.json"]
+    # The body wrote nothing at all.
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass
+    assert path.read_text() == "old" and len(list(path.parent.iterdir())) == 1
+
+
+def test_temporary_file_stands_beside_its_target_with_its_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert temporary.parent == path.parent and temporary.suffix == ".png" and not path.exists()
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_linked_original_is_left_alone(tmp_path: Path) -> None:
+    """DVC links outputs into its cache: writing through the link would damage what is cached."""
+    cached = tmp_path / "cached"
+    for name, link in (("hard", Path.hardlink_to), ("soft", Path.symlink_to)):
+        cached.write_text("cached")
+        link(tmp_path / name, cached)
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).read_text() == "new" and cached.read_text() == "cached"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_json_holds_finite_numbers_only(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "report.json"
+    write_json(path, {"l2": 0.25, "strokes": [25, 50]})
+    assert json.loads(path.read_text()) == {"l2": 0.25, "strokes": [25, 50]}
     with pytest.raises(ValueError, match="Out of range"):
-        write_json(path, {"l2": float("nan")})
-    assert path.read_text() == "old"
+        write_json(path, {"l2": [number]})
+    assert json.loads(path.read_text())["l2"] == 0.25 and list(tmp_path.iterdir()) == [path]
 
 
 def test_paths_hang_on_the_root_that_dvc_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +68,8 @@ def test_paths_hang_on_the_root_that_dvc_names(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert resolve_data_path("../a.zip") == (tmp_path.parent / "a.zip").resolve()
     assert resolve_data_path("/data/a.zip") == Path("/data/a.zip")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert resolve_data_path("~/a.zip") == Path("/home/someone/a.zip")
     assert resume_directory("train_agent", "0f") == tmp_path.resolve() / ".lpaint/resume/train_agent-0f"
 
 
@@ -49,12 +84,39 @@ def test_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert not resume.directory.exists()
 
 
-def test_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
-    resume = ResumeState(tmp_path)
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "zip", "program", "pickle bits"])
+def test_damaged_checkpoint_says_what_to_delete(tmp_path: Path, kind: str) -> None:
+    resume = ResumeState(tmp_path / "state")
     resume.save({"tensor": torch.zeros(1000)})
-    resume.path.write_bytes(resume.path.read_bytes()[:500])
-    with pytest.raises(TrainingError, match=r"checkpoint is damaged .*; delete .* to start over"):
+    content = resume.path.read_bytes()
+    if kind == "zip":
+        with zipfile.ZipFile(resume.path, "w") as archive:
+            archive.writestr("a", "a")
+    elif kind == "program":
+        torch.save({"network": nn.Linear(1, 1)}, resume.path)
+    else:
+        damaged = {"truncated": content[:500], "empty": b"", "text": b"text"}
+        resume.path.write_bytes(damaged.get(kind, content.replace(b"tensor", b"ten\xffor")))
+    with pytest.raises(TrainingError) as caught:
         resume.load("cpu")
+    message = str(caught.value)
+    assert message.startswith(f"{resume.path}: the checkpoint is damaged (")
+    assert message.endswith(f"); delete {resume.directory} to start over")
+    assert message.isprintable() and "damaged ()" not in message and len(message) < 400
+
+
+def test_failed_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resume = ResumeState(tmp_path)
+    resume.save({"step": 1})
+
+    def full(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        resume.save({"step": 2})
+    assert resume.load("cpu") == {"step": 1} and list(tmp_path.iterdir()) == [resume.path]
 
 
 def test_resume_folder_is_keyed_by_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,9 +126,23 @@ def test_resume_folder_is_keyed_by_the_configuration(tmp_path: Path, monkeypatch
         with resume_state("train_agent", key) as resume:
             folders.append(resume.directory)
     assert folders[0] == folders[1] != folders[2]
+    with resume_state("pretrain_renderer", {"a": 1, "b": 2}) as resume:
+        assert resume.directory not in folders
+    assert {folder.parent for folder in folders} == {tmp_path.resolve() / ".lpaint" / "resume"}
 
 
-def _hold(root: str, ready: multiprocessing.Event, done: multiprocessing.Event) -> None:  # type: ignore[valid-type]
+def test_clearing_keeps_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with resume_state("train_agent", {"seed": 0}) as resume:
+        resume.save({"step": 1})
+        resume.clear()
+        with pytest.raises(TrainingError, match="another process"), resume_state("train_agent", {"seed": 0}):
+            pass
+    with resume_state("train_agent", {"seed": 0}) as resume:
+        assert resume.load("cpu") is None
+
+
+def _hold(root: str, ready: Event, done: Event) -> None:
     import os
 
     os.environ["DVC_ROOT"] = root
@@ -110,10 +186,12 @@ def test_weights_carry_their_settings(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", network, {"width": 4, "zoom": [1, 2]})
     state, settings = load_weights(tmp_path / "w.safetensors", "train_agent")
     assert settings == {"width": 4, "zoom": [1, 2]}
+    assert set(state) == set(network.state_dict())
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
-@pytest.mark.parametrize("kind", ["missing", "text", "truncated", "foreign"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "text", "truncated", "foreign", "no json"])
 def test_bad_weights_name_the_stage_to_run(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "w.safetensors"
     if kind == "text":
@@ -121,10 +199,10 @@ def test_bad_weights_name_the_stage_to_run(tmp_path: Path, kind: str) -> None:
     elif kind == "truncated":
         save_weights(path, nn.Linear(2, 2), {})
         path.write_bytes(path.read_bytes()[:-4])
-    elif kind == "foreign":
-        from safetensors.torch import save_file
-
-        save_file({"a": torch.zeros(1)}, path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind in ("foreign", "no json"):
+        save_file({"a": torch.zeros(1)}, path, metadata={"settings": "width 4"} if kind == "no json" else None)
     with pytest.raises(ModelError, match=r"run `dvc repro (-f )?train_agent`") as caught:
         load_weights(path, "train_agent")
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -74,14 +74,15 @@ def test_every_key_is_required_and_checked(key: str) -> None:
         section = section[part]
     del section[last]
     assert f"key {key} is missing" in _message(values)
-    for nonsense in ({}, None, float("nan")):
+    nonsenses: list[Any] = [{}, None, float("nan")]
+    for nonsense in nonsenses:
         assert f"{key} is {nonsense!r}: " in _message(_changed(key, nonsense))
     assert f"unknown key {key}x (did you mean {key}?)" in _message(_changed(key + "x", 1))
 
 
 def test_sections_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        load_params(FILE).agent.updates = 1  # type: ignore[misc]
+        load_params(FILE).agent.updates = 1
 
 
 @pytest.mark.parametrize(

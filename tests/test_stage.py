@@ -115,10 +115,12 @@ def test_outputs_are_remembered_only_if_the_stage_ends_well(root: Path, monkeypa
 
 def _start(root: Path, script: str) -> subprocess.Popen[str]:
     paths = os.pathsep.join([str(ROOT / "pipeline"), str(ROOT)])
+    # Other tests' stores, which MLflow notes in the environment, are not for this process.
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": paths},
+        env=inherited | {"PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

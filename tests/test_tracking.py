@@ -1,24 +1,20 @@
-"""Stages as tracked runs: what MLflow is told, how runs end, and that a broken store stops nothing."""
+"""Tracked runs: what MLflow is told, how runs end, and that a broken store stops nothing."""
 
+import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
+import onnx
 import pytest
 from mlflow.entities import Run
-from tiny import ROOT, tiny_params, write_params
+from onnx import TensorProto, helper
+from tiny import tiny_params
 
-from lpaint.errors import DataError, DeviceError, LpaintError, ModelError, ParamsError, TrainingError
-from lpaint.params import Params
-from lpaint.stage import run_stage
+from lpaint.errors import DataError
 from lpaint.tracking import MlflowTracker, NullTracker, Tracker, find_producer, remember_output, start_run
 
 
@@ -29,15 +25,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def root(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(store)
     mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
     # MLflow notes the store that it uses in the environment, where it would count as the user's choice.
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.rmtree(store / ".lpaint" / "runs", ignore_errors=True)
-    write_params(store)
-    yield store
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return store
 
 
 def _run(run_id: str) -> Run:
@@ -49,29 +43,67 @@ def test_run_holds_params_curves_images_and_origin(root: Path, monkeypatch: pyte
     monkeypatch.setenv("DVC_EXP_NAME", "hazel-dune")
     report = root / "report.json"
     report.write_text("{}")
-    with start_run("train_agent", tiny_params()) as tracker:
+    params = tiny_params(base={"seed": 7}, agent={"gan": "none", "replay": "uniform"})
+    with start_run("train_agent", params) as tracker:
         for step in range(3):
             tracker.log_metrics({"losses/actor": 1.0 / (step + 1)}, step)
         tracker.log_image("sheet", np.zeros((4, 4, 3), np.uint8), 2)
         tracker.log_artifact(report)
-        tracker.log_params({"long": "x" * 9000})
-        tracker.set_tags({"note": "by hand"})
+        tracker.log_params({"long": "x" * 9000, "seed": 8})
+        tracker.set_tags({"note": "by hand", "long": "x" * 20000})
     run = _run(tracker.run_id)
     assert run.info.status == "FINISHED"
-    assert {
-        "gan": "wgan_gp",
-        "replay": "prioritized",
-        "algorithm": "ddpg",
-        "seed": "0",
-    }.items() <= run.data.params.items()
-    assert run.data.params["agent.per.alpha"] == "0.7" and len(run.data.params["long"]) == 500
+    variant = {"gan": "none", "replay": "uniform", "algorithm": "ddpg", "seed": "7"}
+    assert variant.items() <= run.data.params.items()
+    agent = tiny_params().agent
+    assert run.data.params["agent.per.alpha"] == str(agent.per.alpha) and len(run.data.params["long"]) == 500
+    assert run.data.params["agent.zoom"] == str(agent.zoom) and "export.register" in run.data.params
     expected = {"stage": "train_agent", "dvc.stage": "train_agent", "dvc.experiment": "hazel-dune", "note": "by hand"}
-    assert expected.items() <= run.data.tags.items()
+    assert expected.items() <= run.data.tags.items() and set(run.data.tags["long"]) == {"x"}
     history = mlflow.MlflowClient().get_metric_history(tracker.run_id, "losses/actor")
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
     names = [item.path for item in mlflow.MlflowClient().list_artifacts(tracker.run_id)]
     assert "report.json" in names and "images" in names
     assert (root / "mlflow.db").exists() and (root / "mlartifacts").is_dir()
+
+
+def test_tags_name_the_data_and_the_runs_built_on(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.chdir(tmp_path)
+    summary, renderer = Path("data/prepared/summary.json"), Path("models/renderer.safetensors")
+    for path, text in ((summary, json.dumps({"digest": "d1"})), (renderer, "weights")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    remember_output("a" * 32, summary)
+    remember_output("b" * 32, renderer)
+    with start_run("train_agent", tiny_params()) as tracker:
+        tracker.log_metrics({"x": 1})
+    tags = _run(tracker.run_id).data.tags
+    assert (tags["data.digest"], tags["upstream.prepare"]) == ("d1", "a" * 32)
+    assert tags["upstream.pretrain_renderer"] == "b" * 32
+    assert not {"upstream.train_agent", "upstream.evaluate"} & set(tags)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "\xff"])
+def test_damaged_summary_of_the_data_stops_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    summary = Path("data/prepared/summary.json")
+    summary.parent.mkdir(parents=True)
+    summary.write_bytes(text.encode("latin-1"))
+    done = False
+    with start_run("prepare", tiny_params()):
+        done = True
+    assert done and not (tmp_path / "mlflow.db").exists(), "a run starts with the first thing logged"
+
+
+def test_metrics_are_written_in_batches_and_none_is_lost(root: Path) -> None:
+    with start_run("train_agent", tiny_params()) as tracker:
+        for step in range(1101):
+            tracker.log_metrics({"x": step, "y": -step}, step)
+        seen = len(mlflow.MlflowClient().get_metric_history(tracker.run_id, "x"))
+        assert 1000 <= seen < 1101, "written while running, though not one by one"
+    history = mlflow.MlflowClient().get_metric_history(tracker.run_id, "x")
+    assert sorted((point.step, point.value) for point in history) == [(step, step) for step in range(1101)]
 
 
 def test_git_commit_and_dirt_are_tags(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +154,94 @@ def test_forgotten_run_is_started_anew(root: Path, tmp_path: Path) -> None:
     assert tracker.run_id != "0" * 32 and (tmp_path / "run_id").read_text() == tracker.run_id
 
 
+def test_run_deleted_in_the_browser_is_started_anew(root: Path, tmp_path: Path) -> None:
+    with start_run("train_agent", tiny_params()) as first:
+        first.resume_from(tmp_path)
+    mlflow.MlflowClient().delete_run(first.run_id)
+    with start_run("train_agent", tiny_params()) as second:
+        second.resume_from(tmp_path)
+        second.log_metrics({"x": 2}, 2)
+    assert second.run_id != first.run_id and _run(second.run_id).data.metrics == {"x": 2}
+    assert (tmp_path / "run_id").read_text() == second.run_id
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "KILLED", "RUNNING"])
+def test_added_results_leave_the_other_runs_status(root: Path, tmp_path: Path, status: str) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("{}")
+    with start_run("train_agent", tiny_params()) as agent:
+        agent.log_metrics({"x": 1})
+    if status == "RUNNING":
+        mlflow.MlflowClient().update_run(agent.run_id, status)
+    else:
+        mlflow.MlflowClient().set_terminated(agent.run_id, status)
+    ended = _run(agent.run_id).info.end_time
+    with start_run("evaluate", tiny_params()) as tracker:
+        other = tracker.for_run(agent.run_id)
+        other.log_metrics({"y": 2})
+        other.log_artifact(report)
+        other.log_image("sheet", np.zeros((4, 4, 3), np.uint8))
+        other.set_tags({"judged": "yes"})
+        other.log_params({"judge": "l2"})
+    run = _run(agent.run_id)
+    assert (run.info.status, run.info.end_time) == (status, ended)
+    assert (
+        run.data.metrics == {"x": 1, "y": 2} and run.data.tags["judged"] == "yes" and run.data.params["judge"] == "l2"
+    )
+    names = [item.path for item in mlflow.MlflowClient().list_artifacts(agent.run_id)]
+    assert sorted(names) == ["images", "report.json"]
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX model that adds two inputs [n, 2]."""
+    names = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("a", "b", "sum")]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["sum"])], "adder", names[:2], names[2:])
+    path = tmp_path_factory.mktemp("model") / "adder.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def test_model_is_registered_and_predicts(root: Path, model_file: Path) -> None:
+    with start_run("train_agent", tiny_params()) as agent:
+        agent.log_metrics({"x": 1})
+    ended = _run(agent.run_id).info.end_time
+    with start_run("export_onnx", tiny_params()) as tracker:
+        tracker.for_run(agent.run_id).log_onnx_model(model_file, "actor", register=True)
+    info = _run(agent.run_id).info
+    assert (info.status, info.end_time) == ("FINISHED", ended)
+    (version,) = mlflow.MlflowClient().search_model_versions("name='lpaint-actor'")
+    assert version.run_id == agent.run_id
+    model = mlflow.pyfunc.load_model(f"models:/lpaint-actor/{version.version}")
+    one = np.ones((3, 2), np.float32)
+    np.testing.assert_array_equal(model.predict({"a": one, "b": 2 * one})["sum"], 3 * one)
+    requirements = Path(mlflow.pyfunc.get_model_dependencies(f"models:/lpaint-actor/{version.version}"))
+    packages = {line.split("==")[0] for line in requirements.read_text().split()}
+    # Not onnxruntime beside it: the later of the two overwrites the other.
+    assert packages == {"mlflow", "onnxruntime-gpu", "numpy"}
+
+
+def test_model_may_stay_unregistered(root: Path, model_file: Path) -> None:
+    before = len(mlflow.MlflowClient().search_model_versions("name='lpaint-actor'"))
+    with start_run("export_onnx", tiny_params()) as tracker:
+        tracker.log_onnx_model(model_file, "plain", register=False)
+    assert len(mlflow.MlflowClient().search_model_versions("name='lpaint-actor'")) == before
+    (logged,) = mlflow.search_logged_models(filter_string="name='plain'", output_format="list")
+    assert logged.source_run_id == tracker.run_id
+
+
+def test_model_that_cannot_be_logged_fails_no_run(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start_run("train_agent", tiny_params()) as agent:
+        agent.log_metrics({"x": 1})
+    with start_run("export_onnx", tiny_params()) as tracker:
+        tracker.log_metrics({"y": 1})
+        tracker.for_run(agent.run_id).log_onnx_model(tmp_path / "missing.onnx", "actor", register=True)
+    assert [_run(each.run_id).info.status for each in (agent, tracker)] == ["FINISHED", "FINISHED"]
+    assert capsys.readouterr().err.count("warning: MLflow tracking stopped") == 1
+
+
 def test_results_are_added_to_a_finished_run(root: Path) -> None:
     with start_run("train_agent", tiny_params()) as agent:
         agent.log_metrics({"losses/actor": 1})
@@ -142,17 +262,53 @@ def test_runs_are_found_by_the_content_that_they_made(root: Path, tmp_path: Path
     assert find_producer(copy) is None and find_producer(tmp_path / "nothing") is None
 
 
+@pytest.mark.parametrize("uri", ["sqlite:///{folder}/file/mlflow.db", "http://127.0.0.1:9", "nonsense://"])
 def test_broken_store_is_one_warning_and_no_failure(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], uri: str
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=tmp_path))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     done = False
-    with start_run("prepare", tiny_params()) as tracker:
-        tracker.log_metrics({"x": 1})
-        tracker.set_tags({"a": "b"})
+    with start_run("evaluate", tiny_params()) as tracker:
+        other = tracker.for_run("a" * 32)
+        tracker.resume_from(tmp_path)
+        for each in (other, tracker):
+            for step in range(500):
+                each.log_metrics({"x": 1}, step)
+            each.set_tags({"a": "b"})
+            each.log_params({"a": "b"})
+            each.log_image("sheet", np.zeros((4, 4, 3), np.uint8))
+            each.log_artifact(tmp_path / "file")
+            each.log_onnx_model(tmp_path / "file", "actor", register=True)
         done = True
-    assert done and capsys.readouterr().err.count("warning: MLflow tracking stopped") == 1
+    err = capsys.readouterr().err
+    assert done and err.count("warning: MLflow tracking stopped") == 1 and "the stage goes on without it" in err
+    assert tracker.run_id == "" and not (tmp_path / "run_id").exists()
+
+
+def test_nothing_is_kept_for_a_store_that_is_gone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://")
+    tracker = MlflowTracker("train_agent", {}, {})
+    for step in range(5000):
+        tracker.log_metrics({"x": 1}, step)
+    assert len(tracker._buffer) < 1000, "it would grow as long as the training runs"
+
+
+def test_store_that_fails_meanwhile_stops_no_stage(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start_run("train_agent", tiny_params()) as tracker:
+        tracker.log_params({"a": 1})
+
+        def fail(*arguments: object, **more: object) -> None:
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(mlflow.MlflowClient, "log_batch", fail)
+        for step in range(500):
+            tracker.log_metrics({"x": 1}, step)
+    err = capsys.readouterr().err
+    assert err == "warning: MLflow tracking stopped (no space left on device); the stage goes on without it\n"
 
 
 def test_trackers_are_interchangeable() -> None:
@@ -161,86 +317,21 @@ def test_trackers_are_interchangeable() -> None:
     assert public[0] <= public[1]
 
 
-def _raise(error: BaseException) -> Callable[[Params, Tracker], None]:
-    def run(params: Params, tracker: Tracker) -> None:
-        raise error
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (TrainingError("loss: is bad; stop"), 1),
-        (ParamsError("params: are bad; mend"), 2),
-        (ModelError("model: is bad; train"), 3),
-        (DeviceError("device: is bad; buy"), 4),
-        (DataError("data: is bad; look"), 5),
-    ],
-)
-def test_stage_ends_with_the_errors_code_and_sentence(
-    root: Path, capsys: pytest.CaptureFixture[str], error: LpaintError, code: int
-) -> None:
-    with pytest.raises(SystemExit) as exited:
-        run_stage("prepare", _raise(error))
-    assert exited.value.code == code and capsys.readouterr().err == f"error: {error}\n"
-
-
-def test_interrupted_stage_ends_with_130(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exited:
-        run_stage("train_agent", _raise(KeyboardInterrupt()))
-    assert exited.value.code == 130 and "run the same command again to go on" in capsys.readouterr().err
-
-
-def test_bug_keeps_its_traceback(root: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        run_stage("prepare", _raise(ZeroDivisionError()))
-
-
-def _start(root: Path, script: str, **environment: str) -> subprocess.Popen[str]:
-    paths = os.pathsep.join([str(ROOT / "pipeline"), str(ROOT)])
-    return subprocess.Popen(
-        [sys.executable, "-c", script],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": paths} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-_STAGE = """
-import time
-from lpaint.stage import run_stage
-def run(params, tracker):
-    tracker.log_metrics({"x": 1})
-    tracker.flush()
-    print(tracker.run_id, flush=True)
-    time.sleep(%s)
-run_stage("train_agent", run)
-"""
-
-
-def test_terminated_stage_closes_its_run(root: Path) -> None:
-    stage = _start(root, _STAGE % 60)
-    assert stage.stdout is not None
-    run_id = stage.stdout.readline().strip()
-    stage.send_signal(signal.SIGTERM)
-    assert stage.wait(60) == 130
-    assert _run(run_id).info.status == "KILLED"
-
-
-def test_two_stages_can_start_on_one_fresh_database(tmp_path: Path) -> None:
-    write_params(tmp_path)
-    stages = [_start(tmp_path, _STAGE % 0) for _ in range(2)]
-    outputs: list[Any] = [stage.communicate(timeout=120) for stage in stages]
-    assert [stage.returncode for stage in stages] == [0, 0]
-    assert all(len(out.strip()) == 32 and "warning" not in err for out, err in outputs), outputs
-
-
 def test_named_tracking_server_is_honoured(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = time.time_ns()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     with start_run("prepare", tiny_params()) as tracker:
         tracker.log_metrics({"x": 1})
-    assert (tmp_path / "other.db").stat().st_mtime_ns >= before and len(tracker.run_id) == 32
+    named = mlflow.MlflowClient(f"sqlite:///{tmp_path}/other.db")
+    assert named.get_run(tracker.run_id).data.metrics == {"x": 1}
+    with pytest.raises(mlflow.MlflowException, match="not found"):
+        mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db").get_run(tracker.run_id)
+
+
+def test_own_store_is_not_taken_for_the_users_choice(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with start_run("prepare", tiny_params()) as tracker:
+        tracker.log_metrics({"x": 1})
+    assert "MLFLOW_TRACKING_URI" not in os.environ and _run(tracker.run_id).info.status == "FINISHED"

@@ -8,7 +8,6 @@ of everything that decides what the training computes.
 import fcntl
 import hashlib
 import json
-import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,8 +43,12 @@ class ResumeState:
             return None
         try:
             state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            reason = " ".join(str(error).split())[:200]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            # On damaged bytes torch raises whatever it stumbles over: IndexError, UnicodeDecodeError, and so on.
+            # Its first sentence says what; the others advise how to switch the checks off.
+            reason = " ".join(str(error).split(". ")[0].split()) or type(error).__name__
             raise TrainingError(
                 f"{self.path}: the checkpoint is damaged ({reason}); delete {self.directory} to start over"
             ) from None

@@ -95,6 +95,7 @@ class MlflowTracker:
         self._flushed = time.monotonic()
         self._broken = False
         self._client: Any = None
+        self._others: list[MlflowTracker] = []
 
     def resume_from(self, directory: Path) -> None:
         """See ``Tracker``."""
@@ -111,6 +112,8 @@ class MlflowTracker:
 
     def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
         """Buffered; written in batches, since single calls to a store are slow."""
+        if self._broken:
+            return
         now = int(time.time() * 1000)
         self._buffer += [(name, float(value), now, step) for name, value in metrics.items()]
         if len(self._buffer) >= _FLUSH_EVERY or time.monotonic() - self._flushed > _FLUSH_SECONDS:
@@ -140,8 +143,10 @@ class MlflowTracker:
         if run_id is None:
             return NullTracker()
         other = MlflowTracker(self.stage, {}, {}, run_id)
-        other._client = self._client
-        self._others = [*getattr(self, "_others", []), other]
+        # Connected first, so that a store that is away is found, waited for and reported once.
+        self._attempt(self._connect)
+        other._client, other._broken = self._client, self._broken
+        self._others.append(other)
         return other
 
     def flush(self) -> None:
@@ -151,7 +156,7 @@ class MlflowTracker:
 
     def end(self, status: str) -> None:
         """Write what is buffered and end the run as FINISHED, FAILED or KILLED."""
-        for other in getattr(self, "_others", []):
+        for other in self._others:
             other.flush()
         self.flush()
         if self.run_id:
@@ -189,10 +194,9 @@ class MlflowTracker:
     def _reopen(self, run_id: str) -> None:
         client = self._connect()
         try:
-            client.get_run(run_id)
+            client.update_run(run_id, status="RUNNING")
         except Exception:
-            return  # The store was deleted since: a new run is started.
-        client.update_run(run_id, status="RUNNING")
+            return  # The store or the run was deleted since: a new run is started.
         self.run_id = run_id
 
     def _log_params(self, params: dict[str, Any]) -> None:
@@ -214,19 +218,24 @@ class MlflowTracker:
         self._flushed = time.monotonic()
 
     def _log_onnx_model(self, path: Path, name: str, register: bool) -> None:
-        import mlflow
+        import mlflow.onnx
         import onnx
+        from mlflow.models import Model
 
         self._started()
-        with mlflow.start_run(run_id=self.run_id):
-            mlflow.onnx.log_model(
-                onnx.load(path),
-                name=name,
-                pip_requirements=["onnxruntime-gpu", "numpy"],
-                onnx_execution_providers=["CPUExecutionProvider"],
-                save_as_external_data=False,
-                registered_model_name=REGISTERED_MODEL if register else None,
-            )
+        # As mlflow.onnx.log_model does, but for a run that is not active: a run that is made active ends with its own
+        # status and time afterwards, and as failed where the model cannot be logged.
+        Model.log(
+            artifact_path=None,
+            name=name,
+            flavor=mlflow.onnx,
+            run_id=self.run_id,
+            registered_model_name=REGISTERED_MODEL if register else None,
+            onnx_model=onnx.load(path),
+            pip_requirements=["onnxruntime-gpu", "numpy"],
+            onnx_execution_providers=["CPUExecutionProvider"],
+            save_as_external_data=False,
+        )
 
 
 @contextmanager
@@ -276,9 +285,11 @@ def _client() -> Any:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Asked first: setting the URI sets the variable too.
     named = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(named or _own_store())
+    if not named:
+        # Setting the URI sets the variable too, where the next run would take it for the user's choice.
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     lock_folder = repository_root() / ".lpaint"
     lock_folder.mkdir(parents=True, exist_ok=True)
     # Of several processes that start on a fresh database, all but one would fail in its migration.
@@ -328,8 +339,9 @@ def _tags(stage: str) -> dict[str, str]:
         if os.environ.get(variable):
             tags[name] = os.environ[variable]
     summary = Path("data/prepared/summary.json")
-    if summary.is_file():
-        tags["data.digest"] = json.loads(summary.read_text(encoding="utf-8"))["digest"]
+    digest = _data_digest(summary)
+    if digest:
+        tags["data.digest"] = digest
     upstream = {
         "prepare": summary,
         "pretrain_renderer": Path("models/renderer.safetensors"),
@@ -341,6 +353,14 @@ def _tags(stage: str) -> dict[str, str]:
         if run_id:
             tags[f"upstream.{name}"] = run_id
     return tags
+
+
+def _data_digest(summary: Path) -> str:
+    """The prepared data's digest; empty where there is none, or a damaged one, of which the data's readers speak."""
+    try:
+        return str(json.loads(summary.read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def git_commit() -> str:
