@@ -5,26 +5,27 @@ from pathlib import Path
 import numpy as np
 
 from lpaint.data import synthetic
+from lpaint.painting.image import write_image
 from lpaint.painting.model import OnnxPainter
 from lpaint.painting.picture import Plan, paint_picture
-from lpaint.plots import save_image, sheet
+from lpaint.plots import sheet
 
 ROOT = Path(__file__).parents[1]
-SIDE = 384
-BUDGETS = (25, 100, 500)
-# Portraits of a seed that no training uses.
-SEED, PORTRAITS = 20_001, (0, 2, 5)
+SIDE = 256
+BUDGETS = (25, 100, 500, 2000)
+# Pictures of a seed that no training uses.
+SEED, PICTURES = 20_001, (10, 16, 9)
 
 
 def main() -> None:
-    """Paint three portraits at three budgets, at the exact size of the sheet's cells."""
+    """Paint three pictures at four budgets, at the exact size of the sheet's cells."""
     model = OnnxPainter(ROOT / "exports/actor.onnx", "cpu")
     rows = []
-    for index in PORTRAITS:
+    for index in PICTURES:
         picture = np.asarray(synthetic.draw(SEED, index, SIDE), np.float32).transpose(2, 0, 1) / 255
         rows.append([picture, *(paint_picture(model, picture, Plan(strokes=budget))[0] for budget in BUDGETS)])
     captions = ["target", *(f"{budget} strokes" for budget in BUDGETS)]
-    save_image(ROOT / "docs/images/painting.png", sheet(rows, captions=captions))
+    write_image(ROOT / "docs/images/painting.jpg", sheet(rows, captions=captions).transpose(2, 0, 1) / 255)
 
 
 if __name__ == "__main__":

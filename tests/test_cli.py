@@ -215,6 +215,14 @@ def test_profiles_are_listed_shown_and_applied(lpaint, tmp_path) -> None:
     assert outcome.code == 2 and "did you mean smoke?" in outcome.sentence
 
 
+def test_base_install_says_what_profiles_need(lpaint, monkeypatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("ruamel", "lpaint.profiles"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ruamel", None)
+    outcome = lpaint("profile", "list")
+    assert outcome.code == 2 and "this command needs ruamel" in outcome.sentence
+
+
 def test_painting_imports_nothing_heavy(actor, picture, tmp_path) -> None:
     script = (
         "import sys; from lpaint.cli import main\n"

@@ -31,6 +31,8 @@ profile_app = typer.Typer(
 )
 app.add_typer(profile_app, name="profile")
 
+# What the profile commands import beyond the base install.
+_PIPELINE_ONLY = {"pydantic", "ruamel"}
 DEFAULT_STROKES = 500
 DEFAULT_STEPS = 5
 
@@ -50,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LpaintError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _PIPELINE_ONLY:
+            raise
+        hint = "install the pipeline's packages with pip install '.[pipeline]' in lpaint's repository"
+        typer.echo(f"error: this command needs {error.name}, which the base install leaves out; {hint}", err=True)
+        sys.exit(ExitCode.USAGE)
     except KeyboardInterrupt:
         typer.echo("interrupted; nothing half-written was left", err=True)
         sys.exit(ExitCode.INTERRUPTED)

@@ -93,6 +93,7 @@ class MlflowTracker:
         self._params, self._tags = params, tags
         self._buffer: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
+        self._began = int(time.time() * 1000)
         self._broken = False
         self._client: Any = None
         self._others: list[MlflowTracker] = []
@@ -187,7 +188,7 @@ class MlflowTracker:
         client = self._connect()
         if self.run_id:
             return
-        run = client.create_run(_experiment_id(client), run_name=self.stage, tags=self._tags)
+        run = client.create_run(_experiment_id(client), self._began, self._tags, self.stage)
         self.run_id = run.info.run_id
         self._log_params(self._params)
 
@@ -331,7 +332,7 @@ def _flatten(params: Params) -> dict[str, Any]:
 
 
 def _tags(stage: str) -> dict[str, str]:
-    tags = {"stage": stage, "lpaint.version": __version__}
+    tags = {"stage": stage, "lpaint.version": __version__, "mlflow.source.name": f"stages/{stage}.py"}
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags |= {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain", "-uno"))).lower()}
