@@ -63,7 +63,8 @@ def test_profile_applies_and_keeps_comments(root: Path, name: str) -> None:
 
 
 def test_lists_and_quoted_texts_keep_their_comments(root: Path) -> None:
-    overlay = "agent:\n  zoom: [1, 2, 4, 8, 16]\n  decay_at: [0.1]\ndata:\n  path: elsewhere\n"
+    shares = [0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 0.96, 0.97, 0.98, 0.99]
+    overlay = f"agent:\n  zoom: [1, 2, 4, 8, 16]\n  decay_at: {shares}\ndata:\n  path: elsewhere\n"
     (root / "profiles" / "own.yaml").write_text(overlay)
     (root / "params.yaml").write_text(
         (root / "params.yaml").read_text().replace("# scales of", "# \u00e9chelles, scales of")
