@@ -71,11 +71,13 @@ def test_tags_name_the_data_and_the_runs_built_on(root: Path, tmp_path: Path, mo
     monkeypatch.setenv("DVC_ROOT", str(root))
     monkeypatch.chdir(tmp_path)
     summary, renderer = Path("data/prepared/summary.json"), Path("models/renderer.safetensors")
-    for path, text in ((summary, json.dumps({"digest": "d1"})), (renderer, "weights")):
-        path.parent.mkdir(parents=True)
+    own = Path("models/actor.safetensors")
+    for path, text in ((summary, json.dumps({"digest": "d1"})), (renderer, "weights"), (own, "of an earlier run")):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     remember_output("a" * 32, summary)
     remember_output("b" * 32, renderer)
+    remember_output("c" * 32, own)
     with start_run("train_agent", tiny_params()) as tracker:
         tracker.log_metrics({"x": 1})
     tags = _run(tracker.run_id).data.tags
