@@ -214,3 +214,9 @@ def test_file_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
 def test_on_and_off_of_an_older_yaml_are_understood() -> None:
     assert parse_params(_changed("base.compile", False), "here").base.compile == "off"
     assert parse_params(_changed("base.compile", True), "here").base.compile == "on"
+
+
+def test_mistyped_section_is_named_rather_than_the_missing_one() -> None:
+    values = _values()
+    values["agent"]["rewrd"] = values["agent"].pop("reward")
+    assert "unknown key agent.rewrd (did you mean agent.reward?)" in _message(values)

@@ -216,7 +216,9 @@ def parse_params(values: dict[str, Any], origin: str) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise ParamsError(f"{origin}: {_sentence(error.errors()[0])}") from None
+        # A mistyped key is also a missing one; the unknown name tells more.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise ParamsError(f"{origin}: {_sentence(problems[0])}") from None
 
 
 def _sentence(problem: Any) -> str:

@@ -281,6 +281,8 @@ def _runs() -> Path:
 def _client() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # A tracking server that is gone costs seconds, not the minutes of MLflow's own patience.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     warnings.filterwarnings("ignore", module="mlflow")
     import mlflow
 
