@@ -12,9 +12,10 @@ from lpaint.device import choose_compute
 from lpaint.evaluation import METRICS, evaluate, neural_gap, replacing_folder, summarise, write_figures
 from lpaint.files import write_json
 from lpaint.params import Params
+from lpaint.provenance import find_producer
 from lpaint.renderer.networks import load_renderer
 from lpaint.stage import run_stage
-from lpaint.tracking import Tracker, find_producer
+from lpaint.tracking import Tracker
 
 DATA = Path("data/prepared")
 ACTOR = Path("models/actor.safetensors")

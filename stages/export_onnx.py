@@ -11,10 +11,11 @@ from lpaint.export import actor_metadata, export_actor, export_rasteriser, expor
 from lpaint.files import write_json, write_text
 from lpaint.modelcard import model_card
 from lpaint.params import Params
+from lpaint.provenance import find_producer, git_commit
 from lpaint.renderer.networks import load_renderer
 from lpaint.stage import run_stage
 from lpaint.strokes import get_family
-from lpaint.tracking import Tracker, find_producer, git_commit
+from lpaint.tracking import Tracker
 
 ACTOR = Path("models/actor.safetensors")
 RENDERER = Path("models/renderer.safetensors")

@@ -15,10 +15,11 @@ from lpaint.device import Compute, choose_compute
 from lpaint.files import replacing, write_json
 from lpaint.params import Params
 from lpaint.plots import save_curves
+from lpaint.provenance import digest_file
 from lpaint.renderer.networks import load_renderer
 from lpaint.stage import run_stage
 from lpaint.strokes import get_family
-from lpaint.tracking import Tracker, digest_file
+from lpaint.tracking import Tracker
 from lpaint.weights import save_weights
 
 DATA = Path("data/prepared")

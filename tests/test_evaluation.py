@@ -25,9 +25,10 @@ from lpaint.evaluation import (
 )
 from lpaint.painting.painter import Strokes
 from lpaint.params import Params, load_params
+from lpaint.provenance import remember_output
 from lpaint.renderer.networks import build_renderer, renderer_settings
 from lpaint.strokes import get_family, pixel_centres
-from lpaint.tracking import NullTracker, Tracker, remember_output
+from lpaint.tracking import NullTracker, Tracker
 from lpaint.weights import save_weights
 from stages.evaluate import run
 

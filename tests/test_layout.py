@@ -11,7 +11,16 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "pipeline" / "lpaint"
 # They decide how a stage is run, read and reported, not what it computes; an edit need not train anew.
-PLUMBING = {"errors.py", "files.py", "params.py", "paths.py", "stage.py", "tracking.py", "__init__.py"}
+PLUMBING = {
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "params.py",
+    "paths.py",
+    "provenance.py",
+    "stage.py",
+    "tracking.py",
+}
 
 
 def _stages() -> dict[str, dict]:

@@ -15,8 +15,9 @@ from tiny import ROOT, write_params
 
 from lpaint.errors import DataError, DeviceError, ImageError, LpaintError, ModelError, ParamsError, TrainingError
 from lpaint.params import Params
+from lpaint.provenance import find_producer
 from lpaint.stage import run_stage, run_tracked
-from lpaint.tracking import Tracker, find_producer
+from lpaint.tracking import Tracker
 
 ERRORS = [
     (TrainingError("loss: is bad; stop"), 1),

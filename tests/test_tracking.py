@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 from tiny import tiny_params
 
 from lpaint.errors import DataError
-from lpaint.tracking import MlflowTracker, NullTracker, Tracker, find_producer, remember_output, start_run
+from lpaint.provenance import find_producer, remember_output
+from lpaint.tracking import MlflowTracker, NullTracker, Tracker, start_run
 
 
 @pytest.fixture(scope="module")

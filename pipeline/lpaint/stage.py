@@ -8,7 +8,8 @@ from types import FrameType
 
 from lpaint.errors import ExitCode, LpaintError
 from lpaint.params import Params, load_params
-from lpaint.tracking import Tracker, remember_output, start_run
+from lpaint.provenance import remember_output
+from lpaint.tracking import Tracker, start_run
 
 Run = Callable[[Params, Tracker], None]
 
