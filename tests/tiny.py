@@ -7,8 +7,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lpaint.params import Params, parse_params
+from lpaint.params import Params, load_params, parse_params
 from lpaint.stage import run_tracked
+from lpaint.tracking import NullTracker
 from stages import evaluate, export_onnx, prepare, pretrain_renderer, train_agent
 
 ROOT = Path(__file__).parents[1]
@@ -62,12 +63,16 @@ def write_params(root: Path, **overlay: Any) -> None:
     (root / "params.yaml").write_text(text.getvalue(), encoding="utf-8")
 
 
-def run_chain(root: Path) -> None:
-    """Run all five stages in ``root``, tracked as in earnest."""
-    write_params(root)
+def run_chain(root: Path, tracked: bool = True, **overlay: Any) -> None:
+    """Run all five stages in ``root``, tracked as in earnest or not at all."""
+    write_params(root, **overlay)
     before = Path.cwd()
     os.chdir(root)
     try:
+        if not tracked:
+            for stage in (prepare, pretrain_renderer, train_agent, evaluate, export_onnx):
+                stage.run(load_params(), NullTracker())
+            return
         run_tracked("prepare", prepare.run, [prepare.OUT / "summary.json"])
         run_tracked("pretrain_renderer", pretrain_renderer.run, [pretrain_renderer.MODEL])
         run_tracked("train_agent", train_agent.run, [train_agent.MODEL])

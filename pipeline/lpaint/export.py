@@ -51,9 +51,9 @@ def export_actor(actor: Actor, path: Path, opset: int, metadata: dict[str, str],
 
 
 def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
-    """Write the exact rasteriser: shape [N, 10], rows [N, h], columns [N, w], pitch [N, 2] -> opacity [N, h, w].
+    """Write the exact rasteriser: shape [N, P], rows [N, h], columns [N, w], pitch [N, 2] -> opacity [N, h, w].
 
-    Its second output are the strokes' bounds [N, 4]; see ``StrokeFamily``.
+    Its second output are the strokes' bounds [N, 4]; see ``StrokeFamily``. N, h and w are dynamic.
     """
     count, height, width = (torch.export.Dim(name) for name in ("count", "height", "width"))
     generator = torch.Generator().manual_seed(0)
@@ -65,7 +65,7 @@ def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
 
 
 def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset: int) -> None:
-    """Write the neural renderer: shape [N, 10] -> opacity [N, S, S]."""
+    """Write the neural renderer: shape [N, shape_parameters] -> opacity [N, S, S]."""
     example = (family.sample(2, torch.Generator().manual_seed(0)),)
     _export(
         renderer.eval(),

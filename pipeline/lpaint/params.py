@@ -61,7 +61,7 @@ class Data(Section):
 
 
 class Stroke(Section):
-    family: Literal["bezier"]
+    family: Literal["bezier", "bezier_opaque", "brush", "circle", "line", "pixel", "rectangle", "triangle"]
     canvas: Annotated[int, Field(ge=16, le=256, multiple_of=16)]
 
 

@@ -85,12 +85,12 @@ class OnnxPainter:
         return strokes
 
     def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-        """Shapes [N, 10], pixel centres [N, h] and [N, w], pixel size [N, 2] -> opacity [N, h, w]."""
+        """Shapes [N, P - 3], pixel centres [N, h] and [N, w], pixel size [N, 2] -> opacity [N, h, w]."""
         feed = {"shape": shape, "rows": rows, "columns": columns, "pitch": pitch}
         return self._draw(feed)[0]
 
     def bounds(self, shape: np.ndarray) -> np.ndarray:
-        """Shapes [N, 10] -> boxes [N, 4] (top, left, bottom, right, in frames) that hold each stroke's paint."""
+        """Shapes [N, P - 3] -> boxes [N, 4] (top, left, bottom, right, in frames) that hold each stroke's paint."""
         pixel = np.zeros((len(shape), 1))
         return self._draw({"shape": shape, "rows": pixel, "columns": pixel, "pitch": np.ones((len(shape), 2))})[1]
 

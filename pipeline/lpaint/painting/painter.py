@@ -24,7 +24,8 @@ from lpaint.painting.resample import resize
 _VISIT_DISCOUNT = 0.7
 _REJECTED_VISITS = 6
 _PATIENCE = 40
-_SHAPE = 10
+# A stroke ends with its colour; what comes before is its shape.
+_COLOUR = 3
 # Opacity maps drawn at once hold at most this many pixels: they stay in cache, and memory stays bounded.
 _PIXELS_AT_ONCE = 1 << 18
 # Tiles of a large picture are judged by every n-th pixel, of which this many remain on the longer side.
@@ -89,7 +90,7 @@ class _Easel:
     budgets: list[int]
     used: np.ndarray
     snapshots: dict[int, np.ndarray]
-    parameters: int = _SHAPE + 3
+    parameters: int = _COLOUR
     frames: list[list[np.ndarray]] = field(default_factory=list)
     values: list[list[np.ndarray]] = field(default_factory=list)
 
@@ -121,6 +122,7 @@ class _Easel:
         height, width = self.target.shape[2:]
         seen = [resize(_cut(image, who, boxes), model.canvas, model.canvas) for image in (self.canvas, self.target)]
         strokes = model.act(seen[0], seen[1], fraction.astype(np.float32))
+        self.parameters = strokes.shape[2]
         first = boxes[0].widened(model.reach, height, width)
         if first.height * first.width >= _LARGE_WINDOW:
             places = zip(who, boxes, strokes, strict=True)
@@ -137,7 +139,7 @@ class _Easel:
                 continue
             alpha = _rasterise(model, values[None, None], [box], [window])[0, 0]
             canvas, target = (image[b][:, *window.slices()] for image in (self.canvas, self.target))
-            after = canvas + alpha * (values[_SHAPE:, None, None] - canvas)
+            after = canvas + alpha * (values[-_COLOUR:, None, None] - canvas)
             if np.square(after - target).sum() < np.square(canvas - target).sum():
                 canvas[:] = after
                 self._record(b, box, values)
@@ -153,7 +155,7 @@ class _Easel:
         error = np.square(canvas - target).sum((1, 2, 3))
         kept_any = np.zeros(len(who), bool)
         for k in range(model.bundle):
-            colour = strokes[:, k, _SHAPE:, None, None]
+            colour = strokes[:, k, -_COLOUR:, None, None]
             after = canvas + alpha[:, k, None] * (colour - canvas)
             error_after = np.square(after - target).sum((1, 2, 3))
             keep = (error_after < error) & ~self.full[who]
@@ -281,9 +283,9 @@ def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int
     windows = _bounding_windows(model, strokes.values, frames, height, width)
     for values, frame, window in zip(strokes.values, frames, windows, strict=True):
         for band in bands(window, _PIXELS_AT_ONCE):
-            alpha = model.rasterise(values[None, :_SHAPE], *pixel_coordinates(frame[None], [band]))[0]
+            alpha = model.rasterise(values[None, :-_COLOUR], *pixel_coordinates(frame[None], [band]))[0]
             piece = canvas[:, *band.slices()]
-            piece += alpha * (values[_SHAPE:, None, None] - piece)
+            piece += alpha * (values[-_COLOUR:, None, None] - piece)
         yield canvas
 
 
@@ -313,7 +315,7 @@ def _rasterise(model: PaintingModel, strokes: np.ndarray, boxes: list[Box], wind
     rows, columns, pitch = pixel_coordinates(np.array([corner_and_sides(box) for box in boxes]), windows)
     repeated = (np.repeat(array, bundle, 0) for array in (rows, columns, pitch))
     flat = strokes.reshape(count * bundle, parameters)
-    alpha = _in_chunks(model, flat[:, :_SHAPE], *repeated)
+    alpha = _in_chunks(model, flat[:, :-_COLOUR], *repeated)
     return alpha.reshape(count, bundle, *alpha.shape[1:])
 
 
@@ -333,7 +335,7 @@ def _bounding_windows(
     if not len(values):
         return []
     corner, side = np.tile(frames[:, :2], 2), np.tile(frames[:, 2:], 2)
-    bounds = corner + side * model.bounds(values[:, :_SHAPE])
+    bounds = corner + side * model.bounds(values[:, :-_COLOUR])
     # A pixel more on each side for the soft edge.
     low = np.clip(np.floor(bounds[:, :2]) - 1, 0, [height, width]).astype(int)
     high = np.clip(np.ceil(bounds[:, 2:]) + 1, low, [height, width]).astype(int)

@@ -3,14 +3,25 @@
 Adding a family is one file and one line in ``_FAMILIES``.
 """
 
+import difflib
+
 from lpaint.errors import ParamsError
-from lpaint.strokes.bezier import Bezier
+from lpaint.strokes.bezier import Bezier, OpaqueBezier
+from lpaint.strokes.brush import Brush
+from lpaint.strokes.circle import Circle
 from lpaint.strokes.composite import composite
-from lpaint.strokes.family import StrokeFamily, pixel_centres
+from lpaint.strokes.family import Parameter, StrokeFamily, pixel_centres
+from lpaint.strokes.line import Line
+from lpaint.strokes.pixel import Pixel
+from lpaint.strokes.rectangle import Rectangle
+from lpaint.strokes.triangle import Triangle
 
-__all__ = ["StrokeFamily", "composite", "family_names", "get_family", "pixel_centres"]
+__all__ = ["Parameter", "StrokeFamily", "composite", "family_names", "get_family", "pixel_centres"]
 
-_FAMILIES: dict[str, StrokeFamily] = {family.name: family for family in (Bezier(),)}
+_FAMILIES: dict[str, StrokeFamily] = {
+    family.name: family
+    for family in (Bezier(), OpaqueBezier(), Brush(), Circle(), Line(), Pixel(), Rectangle(), Triangle())
+}
 
 
 def family_names() -> list[str]:
@@ -25,5 +36,8 @@ def get_family(name: str) -> StrokeFamily:
         ParamsError: there is no such family.
     """
     if name not in _FAMILIES:
-        raise ParamsError(f"stroke.family: there is no family {name!r}; choose one of {', '.join(family_names())}")
+        near = difflib.get_close_matches(name, _FAMILIES, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        known = ", ".join(family_names())
+        raise ParamsError(f"stroke.family: there is no family {name!r}; {hint}choose one of {known}")
     return _FAMILIES[name]

@@ -9,8 +9,13 @@ Ten numbers of shape, each in [0, 1]: x0 y0 x1 y1 x2 y2 r0 r1 t0 t1.
 - The "transparency" of the paper runs linearly from t0 to t1 and is an opacity: 1 covers.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from lpaint.strokes.edges import as_maps, band, length, pixel_side
+from lpaint.strokes.family import Parameter, StrokeFamily
 
 _SAMPLES = 8
 _NEWTON_STEPS = 2
@@ -18,7 +23,7 @@ _NEWTON_STEPS = 2
 _LEAST_RADIUS = 0.5 / 128
 
 
-class Bezier:
+class Bezier(StrokeFamily):
     """Quadratic curve with linear radius and opacity; see the module's text for its parameters.
 
     The 2019 code draws 100 filled circles along the curve on a double-size canvas, a later one *overwriting* an
@@ -35,41 +40,91 @@ class Bezier:
     """
 
     name = "bezier"
-    shape_parameters = 10
-    parameters = 13
+    summary = "quadratic curve whose radius and opacity run from one end to the other"
+    shape = (
+        Parameter("x0", "row of the start, 0 = top"),
+        Parameter("y0", "column of the start, 0 = left"),
+        Parameter("x1", "row of the middle control point, from the start's to the end's"),
+        Parameter("y1", "column of the middle control point, from the start's to the end's"),
+        Parameter("x2", "row of the end"),
+        Parameter("y2", "column of the end"),
+        Parameter("r0", "radius at the start, 1 = a quarter of the frame"),
+        Parameter("r1", "radius at the end"),
+        Parameter("t0", "opacity at the start, 1 = covers"),
+        Parameter("t1", "opacity at the end"),
+    )
     reach = 0.26
 
     def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
-        """See ``StrokeFamily.rasterise``; shape [N, 10] -> opacity [N, H, W]."""
-        x0, y0, x1, y1, x2, y2, r0, r1, t0, t1 = (part[:, None, None] for part in shape.unbind(1))
-        # P(t) = (a t + b) t + c, radius(t) = radius + widening * t.
-        row = _quadratic(x0, x0 + (x2 - x0) * x1, x2)
-        column = _quadratic(y0, y0 + (y2 - y0) * y1, y2)
-        radius, widening = r0 / 4 + _LEAST_RADIUS, (r1 - r0) / 4
-        u, v = rows[:, :, None], columns[:, None, :]
-        with torch.no_grad():
-            nearest, last = _search(row, column, radius, widening, u, v)
-        # At the nearest disc the derivative in t is zero (or t is clamped), so holding t fixed loses no gradient.
-        du = (row[0] * nearest + row[1]) * nearest + (row[2] - u)
-        dv = (column[0] * nearest + column[1]) * nearest + (column[2] - v)
-        distance = torch.sqrt(du * du + dv * dv + 1e-12)
-        reach = radius + widening * nearest
-        pixel = torch.sqrt(pitch[:, 0] * pitch[:, 1])[:, None, None]
-        # Overlap of the pixel-wide interval around `distance` with the stroke's cross-section [-reach, reach].
-        overlap = torch.minimum(distance + pixel / 2, reach) - torch.maximum(distance - pixel / 2, -reach)
-        return (overlap / pixel).clamp(0, 1) * (t0 + (t1 - t0) * last)
+        """See ``StrokeFamily.rasterise``."""
+        trace = follow(shape, rows, columns)
+        t0, t1 = as_maps(shape[:, 8:10])
+        return band(trace.distance, trace.radius, pixel_side(pitch)) * (t0 + (t1 - t0) * trace.last)
 
     def bounds(self, shape: Tensor) -> Tensor:
-        """See ``StrokeFamily.bounds``. The middle control point lies between the ends, so each coordinate is monotone
-        along the curve and the ends are its extremes.
-        """
-        ends = torch.stack([shape[:, 0:2], shape[:, 4:6]])
-        radius = shape[:, 6:8].amax(1, keepdim=True) / 4 + _LEAST_RADIUS
-        return torch.cat([ends.amin(0) - radius, ends.amax(0) + radius], 1)
+        """See ``StrokeFamily.bounds``."""
+        return curve_bounds(shape)
 
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Uniform shapes, as in the 2019 code: [count, 10]."""
-        return torch.rand(count, self.shape_parameters, generator=generator, device=generator.device)
+
+class OpaqueBezier(StrokeFamily):
+    """The same curve without transparency: what it covers, it covers wholly."""
+
+    name = "bezier_opaque"
+    summary = "quadratic curve without transparency"
+    shape = Bezier.shape[:8]
+    reach = Bezier.reach
+
+    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
+        """See ``StrokeFamily.rasterise``."""
+        trace = follow(shape, rows, columns)
+        return band(trace.distance, trace.radius, pixel_side(pitch))
+
+    def bounds(self, shape: Tensor) -> Tensor:
+        """See ``StrokeFamily.bounds``."""
+        return curve_bounds(shape)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every pixel's view of a curve, maps [N, H, W].
+
+    ``nearest`` and ``last``: curve parameters of the disc that reaches furthest over the pixel, and of the last one
+    that covers it; ``du``, ``dv`` and ``distance``: from the pixel to the former's centre; ``radius``: the former's.
+    """
+
+    nearest: Tensor
+    last: Tensor
+    du: Tensor
+    dv: Tensor
+    distance: Tensor
+    radius: Tensor
+
+
+def follow(shape: Tensor, rows: Tensor, columns: Tensor) -> Trace:
+    """Trace curves [N, 8 or more], x0 y0 x1 y1 x2 y2 r0 r1, from the pixels at ``rows`` [N, H], ``columns`` [N, W]."""
+    x0, y0, x1, y1, x2, y2, r0, r1 = as_maps(shape[:, :8])
+    # P(t) = (a t + b) t + c, radius(t) = radius + widening * t.
+    row = _quadratic(x0, x0 + (x2 - x0) * x1, x2)
+    column = _quadratic(y0, y0 + (y2 - y0) * y1, y2)
+    radius, widening = r0 / 4 + _LEAST_RADIUS, (r1 - r0) / 4
+    u, v = rows[:, :, None], columns[:, None, :]
+    with torch.no_grad():
+        nearest, last = _search(row, column, radius, widening, u, v)
+    # At the nearest disc the derivative in t is zero (or t is clamped), so holding t fixed loses no gradient.
+    du = (row[0] * nearest + row[1]) * nearest + (row[2] - u)
+    dv = (column[0] * nearest + column[1]) * nearest + (column[2] - v)
+    return Trace(nearest, last, du, dv, length(du, dv), radius + widening * nearest)
+
+
+def curve_bounds(shape: Tensor) -> Tensor:
+    """Boxes [N, 4] of curves [N, 8 or more].
+
+    The middle control point lies between the ends, so each coordinate is monotone along the curve and the ends are its
+    extremes.
+    """
+    ends = torch.stack([shape[:, 0:2], shape[:, 4:6]])
+    radius = shape[:, 6:8].amax(1, keepdim=True) / 4 + _LEAST_RADIUS
+    return torch.cat([ends.amin(0) - radius, ends.amax(0) + radius], 1)
 
 
 Quadratic = tuple[Tensor, Tensor, Tensor]

@@ -1,0 +1,32 @@
+"""A filled disc."""
+
+import torch
+from torch import Tensor
+
+from lpaint.strokes.edges import as_maps, band, length, pixel_side
+from lpaint.strokes.family import Parameter, StrokeFamily
+
+
+class Circle(StrokeFamily):
+    """A disc of one opacity: the simplest brush there is."""
+
+    name = "circle"
+    summary = "disc of one opacity"
+    shape = (
+        Parameter("x", "row of the centre, 0 = top"),
+        Parameter("y", "column of the centre, 0 = left"),
+        Parameter("r", "radius, 1 = a third of the frame"),
+        Parameter("t", "opacity, 1 = covers"),
+    )
+    reach = 0.34
+
+    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
+        """See ``StrokeFamily.rasterise``."""
+        x, y, r, t = as_maps(shape)
+        distance = length(rows[:, :, None] - x, columns[:, None, :] - y)
+        return band(distance, r / 3, pixel_side(pitch)) * t
+
+    def bounds(self, shape: Tensor) -> Tensor:
+        """See ``StrokeFamily.bounds``."""
+        centre, radius = shape[:, :2], shape[:, 2:3] / 3
+        return torch.cat([centre - radius, centre + radius], 1)
