@@ -37,10 +37,7 @@ def run(params: Params, tracker: Tracker) -> None:
         tracker.resume_from(resume.directory)
         training = RendererTraining(params, compute, resume, tracker)
         network = training.run()
-        family = training.family
-        settings = renderer_settings(
-            params.renderer.network, family.name, family.shape_parameters, params.stroke.canvas
-        )
+        settings = renderer_settings(params.renderer, params.stroke)
         _write_figures(training, tracker)
         final = training.progress.curve[-1]
         parameters = sum(parameter.numel() for parameter in network.parameters())

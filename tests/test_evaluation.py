@@ -26,7 +26,7 @@ from lpaint.evaluation import (
 from lpaint.painting.painter import Strokes
 from lpaint.params import Params, load_params
 from lpaint.provenance import remember_output
-from lpaint.renderer.networks import build_renderer, renderer_settings
+from lpaint.renderer.networks import build_renderer
 from lpaint.strokes import get_family, pixel_centres
 from lpaint.tracking import NullTracker, Tracker
 from lpaint.weights import save_weights
@@ -242,10 +242,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     settings = {"canvas": 16, "bundle": 2, "family": "bezier", "width": 4, "max_steps": 2, "zoom": [1, 2]}
     save_weights(tmp_path / "models" / "actor.safetensors", build_actor(settings), settings)
-    renderer = build_renderer("published", 10, 16)
-    save_weights(
-        tmp_path / "models" / "renderer.safetensors", renderer, renderer_settings("published", "bezier", 10, 16)
-    )
+    settings = {"network": "published", "shape_parameters": 10, "canvas": 16}
+    save_weights(tmp_path / "models" / "renderer.safetensors", build_renderer(settings), settings)
     return tmp_path
 
 

@@ -66,7 +66,10 @@ class Stroke(Section):
 
 
 class Renderer(Section):
-    network: Literal["published"]
+    network: Literal["published", "enhanced"]
+    activation: Literal["relu", "gelu", "silu"]
+    loss: Literal["cross_entropy", "l1", "l2", "mixed", "edge"]
+    optimiser: Literal["adam", "adamw", "radam"]
     updates: Positive
     batch_size: Positive
     learning_rate: Rate

@@ -1,6 +1,9 @@
 """Networks from a stroke's shape numbers to its opacity map."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lpaint.errors import ParamsError
+from lpaint.params import Renderer, Stroke
+from lpaint.strokes import get_family
 from lpaint.weights import load_weights
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+# Input and output channels; after every second one, PixelShuffle trades four channels for twice the side.
+_CONVOLUTIONS = ((16, 32), (32, 32), (8, 16), (16, 16), (4, 8), (8, 4))
+_OCTAVES = 2
 
 
 class NeuralRenderer(nn.Module, ABC):
@@ -39,8 +49,7 @@ class PublishedRenderer(NeuralRenderer):
             nn.Linear(a, b)
             for a, b in ((shape_parameters, 512), (512, 1024), (1024, 2048), (2048, 16 * self.start * self.start))
         )
-        channels = ((16, 32), (32, 32), (8, 16), (16, 16), (4, 8), (8, 4))
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in channels)
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in _CONVOLUTIONS)
 
     def logits(self, shape: Tensor) -> Tensor:
         """See ``NeuralRenderer``."""
@@ -53,24 +62,58 @@ class PublishedRenderer(NeuralRenderer):
         return x.squeeze(1)
 
 
-_NETWORKS = {"published": PublishedRenderer}
+class EnhancedRenderer(NeuralRenderer):
+    """A third of the published network's weights, and less error in the same time.
+
+    The shape's numbers come with their sines and cosines at two octaves (Tancik et al. 2020, arXiv 2006.10739), so that
+    the dense layers need not learn to tell nearby places apart; two dense layers less; a smooth ``activation``; and
+    the convolutions of the published network.
+    """
+
+    def __init__(self, shape_parameters: int, canvas: int, activation: str = "silu") -> None:
+        super().__init__()
+        self.start = canvas // 8
+        self.activation = _ACTIVATIONS[activation]
+        widths = (shape_parameters * (1 + 2 * _OCTAVES), 512, 1024, 16 * self.start * self.start)
+        self.dense = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in _CONVOLUTIONS)
+
+    def logits(self, shape: Tensor) -> Tensor:
+        """See ``NeuralRenderer``."""
+        waves = [wave(math.pi * 2**octave * shape) for octave in range(_OCTAVES) for wave in (torch.sin, torch.cos)]
+        x = torch.cat([2 * shape - 1, *waves], 1)
+        for layer in self.dense:
+            x = self.activation(layer(x))
+        x = x.view(-1, 16, self.start, self.start)
+        for first, second in zip(self.convolutions[0::2], self.convolutions[1::2], strict=True):
+            x = F.pixel_shuffle(second(self.activation(first(x))), 2)
+        return x.squeeze(1)
 
 
-def build_renderer(network: str, shape_parameters: int, canvas: int) -> NeuralRenderer:
-    """A fresh neural renderer by its registered name.
+def build_renderer(settings: dict[str, Any]) -> NeuralRenderer:
+    """A fresh neural renderer of ``renderer_settings``.
 
     Raises:
         ParamsError: there is no such network.
     """
-    if network not in _NETWORKS:
-        known = ", ".join(sorted(_NETWORKS))
-        raise ParamsError(f"renderer.network: there is no network {network!r}; choose one of {known}")
-    return _NETWORKS[network](shape_parameters, canvas)
+    network, size = settings["network"], (settings["shape_parameters"], settings["canvas"])
+    if network == "published":
+        return PublishedRenderer(*size)
+    if network == "enhanced":
+        return EnhancedRenderer(*size, settings["activation"])
+    raise ParamsError(f"renderer.network: there is no network {network!r}; choose one of enhanced, published")
 
 
-def renderer_settings(network: str, family: str, shape_parameters: int, canvas: int) -> dict[str, Any]:
-    """What a renderer's weights file says of itself."""
-    return {"network": network, "family": family, "shape_parameters": shape_parameters, "canvas": canvas}
+def renderer_settings(renderer: Renderer, stroke: Stroke) -> dict[str, Any]:
+    """What a renderer's weights file says of itself, from which it can be built again."""
+    family = get_family(stroke.family)
+    return {
+        "network": renderer.network,
+        "activation": renderer.activation,
+        "family": family.name,
+        "shape_parameters": family.shape_parameters,
+        "canvas": stroke.canvas,
+    }
 
 
 def load_renderer(path: Path) -> NeuralRenderer:
@@ -80,6 +123,6 @@ def load_renderer(path: Path) -> NeuralRenderer:
         ModelError: the file is missing or no renderer's.
     """
     state, settings = load_weights(path, "pretrain_renderer")
-    network = build_renderer(settings["network"], settings["shape_parameters"], settings["canvas"])
+    network = build_renderer(settings)
     network.load_state_dict(state)
     return network.eval()

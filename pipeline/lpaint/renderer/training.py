@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.device import Compute
 from lpaint.errors import TrainingError
 from lpaint.params import Params
-from lpaint.renderer.networks import NeuralRenderer, build_renderer
+from lpaint.renderer.losses import get_loss
+from lpaint.renderer.networks import NeuralRenderer, build_renderer, renderer_settings
 from lpaint.strokes import get_family, pixel_centres
 from lpaint.tracking import Tracker
+
+_OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
+_WARMUP_UPDATES = 100
 
 
 @dataclass
@@ -28,13 +31,15 @@ class RendererProgress:
 
 
 class RendererTraining:
-    """Minimises the cross-entropy between the network's opacity and the exact rasteriser's; judged by L1 and L2.
+    """Minimises ``renderer.loss`` between the network's opacity and the exact rasteriser's; judged by L1 and L2.
 
-    Batches are drawn fresh, so there is nothing to overfit; validation uses strokes of a seed of their own.
-    Huang et al. 2019 minimise the squared error, in 500,000 updates of 64 strokes with Adam at 1e-4, divided by 10 at
-    200,000 and 400,000. Behind a sigmoid its gradient vanishes where the network is surely wrong, so that at rates of
-    use to a short training it sticks at the blank canvas. Cross-entropy has the same minimum, the mean opacity, and no
-    such plateau.
+    Batches are drawn fresh, so there is nothing to overfit; validation uses strokes of a seed of their own. The
+    learning rate climbs over the first updates, or a smooth network can lose itself in the first steps.
+
+    Huang et al. 2019 minimise the squared error (``l2``), in 500,000 updates of 64 strokes with Adam at 1e-4, divided
+    by 10 at 200,000 and 400,000. Behind a sigmoid its gradient vanishes where the network is surely wrong, so that at
+    rates of use to a short training it sticks at the blank canvas. ``cross_entropy`` has the same minimum, the mean
+    opacity, and no such plateau.
     """
 
     def __init__(self, params: Params, compute: Compute, resume: ResumeState, tracker: Tracker) -> None:
@@ -43,8 +48,9 @@ class RendererTraining:
         self.family = get_family(params.stroke.family)
         self.canvas = params.stroke.canvas
         torch.manual_seed(params.base.seed)
-        self.network = build_renderer(self.settings.network, self.family.shape_parameters, self.canvas).to(self.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate, fused=True)
+        self.network = build_renderer(renderer_settings(params.renderer, params.stroke)).to(self.device)
+        self.optimiser = _OPTIMISERS[self.settings.optimiser](self.network.parameters(), self.settings.learning_rate)
+        self.loss = get_loss(self.settings.loss)
         self.rng = torch.Generator(self.device).manual_seed(params.base.seed)
         # A seed that base.seed, below 2**32, cannot take.
         held_out = torch.Generator(self.device).manual_seed(2**40)
@@ -84,12 +90,13 @@ class RendererTraining:
     def _update(self) -> Tensor:
         share = self.progress.update / self.settings.updates
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * 0.1 ** sum(share >= at for at in self.settings.decay_at)
+            group["lr"] = self.settings.learning_rate * min(1.0, (self.progress.update + 1) / _WARMUP_UPDATES)
+            group["lr"] *= 0.1 ** sum(share >= at for at in self.settings.decay_at)
         shape = self.family.sample(self.settings.batch_size, self.rng)
         with self.compute.autocast():
             logits = self.network.logits(shape)
         logits, teacher = logits.float(), self.draw(shape)
-        loss = F.binary_cross_entropy_with_logits(logits, teacher)
+        loss = self.loss(logits, teacher)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
