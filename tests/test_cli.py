@@ -89,6 +89,24 @@ def test_options_of_size_grid_and_output(lpaint, actor, picture) -> None:
     assert 0 < int(outcome.out.split()[1]) <= 2 * 2 * 5
 
 
+def test_pixel_art_of_the_painting(lpaint, actor, picture, tmp_path) -> None:
+    (tmp_path / "two.hex").write_text("102030\nf0e0d0\n")
+    options = ("--onnx", actor, "--strokes", 10, "--pixel-art", 12, "--size", 120)
+    for palette, colours in (("4", 4), ("two.hex", 2)):
+        assert lpaint("paint", picture, *options, "--palette", palette, "-o", "art.png").code == 0
+        art = np.asarray(Image.open("art.png"))
+        assert art.shape == (80, 120, 3) and len(np.unique(art.reshape(-1, 3), axis=0)) <= colours
+        assert (art.reshape(8, 10, 12, 10, 3) == art[::10, ::10].reshape(8, 1, 12, 1, 3)).all()
+    for bad, code in ((("-o", "art.jpg"), 2), (("--palette", "1"), 2), (("--palette", "no.hex"), 1)):
+        assert lpaint("paint", picture, *options, *bad).code == code
+
+
+def test_strokes_are_listed_with_their_numbers(lpaint) -> None:
+    text, described = lpaint("strokes").out, json.loads(lpaint("strokes", "--json").out)
+    assert "bezier: " in text and "13 numbers" in text
+    assert {"bezier", "circle", "pixel", "brush"} <= described.keys() and "x0" in described["triangle"]["shape"]
+
+
 def test_same_call_paints_the_same(lpaint, actor, picture) -> None:
     for name in ("a.png", "b.png"):
         lpaint("paint", picture, "--onnx", actor, "--strokes", 20, "-o", name)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,8 @@ from lpaint import __version__
 from lpaint.errors import ExitCode, LpaintError, ParamsError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lpaint.painting.model import OnnxPainter
     from lpaint.painting.picture import Plan
 
@@ -31,8 +34,8 @@ profile_app = typer.Typer(
 )
 app.add_typer(profile_app, name="profile")
 
-# What the profile commands import beyond the base install.
-_PIPELINE_ONLY = {"pydantic", "ruamel"}
+# What the commands about strokes and profiles import beyond the base install.
+_PIPELINE_ONLY = {"pydantic", "ruamel", "torch"}
 DEFAULT_STROKES = 500
 DEFAULT_STEPS = 5
 
@@ -101,6 +104,13 @@ def paint(
         int | None,
         typer.Option(min=16, max=16384, help="Longer side of the painting, pixels.  [default: the picture's own size]"),
     ] = None,
+    pixel_art: Annotated[
+        int | None, typer.Option(min=2, max=4096, help="Turn the painting into pixel art of so many cells across.")
+    ] = None,
+    palette: Annotated[
+        str, typer.Option(metavar="K|FILE", help="With --pixel-art: how many colours, or a file of them (.hex, .gpl).")
+    ] = "16",
+    dither: Annotated[bool, typer.Option("--dither", help="With --pixel-art: mix colours by patterns.")] = False,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     threads: Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 = all cores.")] = 0,
 ) -> None:
@@ -118,6 +128,9 @@ def paint(
     grid = divide is not None or steps is not None
     plan = Plan(strokes or DEFAULT_STROKES, (divide or 1) if grid else 0, steps or DEFAULT_STEPS)
     targets = _outputs(images, output, out_dir)
+    cells = None if pixel_art is None else PixelArt(pixel_art, _palette(palette), dither)
+    if cells is not None and any(target.suffix.lower() != ".png" for target in targets):
+        raise ParamsError("--pixel-art: only PNG keeps its colours exact; name an output that ends in .png")
 
     from lpaint.painting.model import OnnxPainter
 
@@ -127,7 +140,7 @@ def paint(
     failed = 0
     for image, target in zip(images, targets, strict=True):
         try:
-            count = _paint_one(model, image, target, plan, size)
+            count = _paint_one(model, image, target, plan, size, cells)
         except LpaintError as error:
             typer.echo(f"error: {error}", err=True)
             failed += 1
@@ -152,6 +165,28 @@ def info(
     width = max(map(len, facts))
     for name, value in facts.items():
         typer.echo(f"{name:<{width}}  {value}")
+
+
+@app.command()
+def strokes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the stroke families (stroke.family) and what their numbers mean."""
+    from lpaint.strokes import family_names, get_family
+
+    families = [get_family(name) for name in family_names()]
+    if as_json:
+        described = {
+            family.name: {
+                "summary": family.summary,
+                "shape": {parameter.name: parameter.meaning for parameter in family.shape},
+            }
+            for family in families
+        }
+        typer.echo(json.dumps(described, indent=2))
+        return
+    for family in families:
+        typer.echo(f"{family.name}: {family.summary}; {family.parameters} numbers, the last three red, green, blue")
+        for parameter in family.shape:
+            typer.echo(f"  {parameter.name:<9}{parameter.meaning}")
 
 
 @profile_app.command("list")
@@ -213,15 +248,42 @@ def _outputs(images: list[Path], output: Path | None, out_dir: Path | None) -> l
     return targets
 
 
-def _paint_one(model: "OnnxPainter", image: Path, target: Path, plan: "Plan", size: int | None) -> int:
+@dataclass(frozen=True)
+class PixelArt:
+    """What --pixel-art asks for: cells across, colours or how many, and whether to dither."""
+
+    cells: int
+    palette: "np.ndarray | int"
+    dither: bool
+
+
+def _palette(value: str) -> "np.ndarray | int":
+    """A number of colours, or the colours of a file."""
+    from lpaint.painting.pixelart import read_palette
+
+    if not value.isdecimal():
+        return read_palette(Path(value))
+    if not 2 <= int(value) <= 256:
+        raise ParamsError(f"--palette {value}: give 2 to 256 colours, or a file of them")
+    return int(value)
+
+
+def _paint_one(
+    model: "OnnxPainter", image: Path, target: Path, plan: "Plan", size: int | None, cells: PixelArt | None
+) -> int:
     """Paint one picture to ``target``; returns the number of strokes."""
-    from lpaint.painting.image import read_image, write_image
+    from lpaint.painting.image import read_image, write_image, write_pixels
     from lpaint.painting.picture import paint_picture
+    from lpaint.painting.pixelart import pixel_art
 
     picture = read_image(image)
     with _Progress(image.name, plan.total(model)) as on_progress:
         canvas, strokes = paint_picture(model, picture, plan, size, on_progress)
-    write_image(target, canvas)
+    if cells is None:
+        write_image(target, canvas)
+    else:
+        _, height, width = canvas.shape
+        write_pixels(target, pixel_art(canvas, cells.cells, cells.palette, height, width, cells.dither))
     return len(strokes)
 
 

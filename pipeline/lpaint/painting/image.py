@@ -69,7 +69,11 @@ def write_image(path: Path, picture: np.ndarray) -> None:
     Raises:
         ImageError: the file cannot be written.
     """
-    pixels = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    write_pixels(path, np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def write_pixels(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] as it is; see ``write_image``."""
     try:
         with replacing(path) as temporary:
             Image.fromarray(pixels).save(temporary, quality=95)
