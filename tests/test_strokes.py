@@ -208,7 +208,7 @@ def test_composite_lays_strokes_in_order() -> None:
 
 
 def test_families_are_found_by_name() -> None:
-    assert family_names() == ["bezier"]
+    assert "bezier" in family_names()
     assert (BEZIER.shape_parameters, BEZIER.parameters) == (10, 13)
     with pytest.raises(ParamsError, match=r"'spiral'.*bezier"):
         get_family("spiral")
