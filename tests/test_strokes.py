@@ -245,3 +245,20 @@ def test_bounds_hold_all_paint_and_are_tight() -> None:
         assert (first >= low - 2 * half).all() and (last <= high + 2 * half).all()
         # The disc with the larger radius need not be the outermost, so only most boxes are tight.
         assert ((first - low < 4 * half) | (high - last < 4 * half)).float().mean() > 0.6
+
+
+def test_no_pixel_differs_much_from_a_dense_row_of_discs() -> None:
+    family = get_family("bezier_opaque")
+    shape = family.sample(300, torch.Generator().manual_seed(2**40))
+    size = 48
+    rows, columns, pitch = pixel_centres(len(shape), size)
+    x0, y0, x1, y1, x2, y2, r0, r1 = (part[:, None, None] for part in shape.unbind(1))
+    margin = torch.full((len(shape), size, size), -torch.inf)
+    for t in torch.linspace(0, 1, 301):
+        row = (1 - t) ** 2 * x0 + 2 * t * (1 - t) * (x0 + (x2 - x0) * x1) + t * t * x2
+        column = (1 - t) ** 2 * y0 + 2 * t * (1 - t) * (y0 + (y2 - y0) * y1) + t * t * y2
+        radius = (r0 + (r1 - r0) * t) / 4 + 0.5 / 128
+        margin = torch.maximum(margin, radius - torch.hypot(rows[:, :, None] - row, columns[:, None, :] - column))
+    dense = (margin * size + 0.5).clamp(0, 1)
+    # A single wrong pixel would be a speck in the painting.
+    assert (family.rasterise(shape, rows, columns, pitch) - dense).abs().max() < 0.15

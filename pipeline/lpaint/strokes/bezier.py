@@ -157,14 +157,17 @@ def _search(
             last = torch.where(leaves, crossing, last)
         before = inside
     last = torch.where(before >= 0, 1.0, last)
+    # The furthest reach lies within a sample's spacing; a step beyond it comes of a curvature near zero.
+    low, high = (nearest - 1 / _SAMPLES).clamp(min=0), (nearest + 1 / _SAMPLES).clamp(max=1)
     for _ in range(_NEWTON_STEPS):
-        nearest = _newton(nearest, row, column, widening, u, v)
+        step = _newton_step(nearest, row, column, widening, u, v)
+        nearest = torch.minimum(torch.maximum(nearest - step, low), high)
     # Between two samples a thin stroke may cover a pixel that no sample covers; then the nearest disc is the last.
     return nearest, torch.where(margin < 0, nearest, last)
 
 
-def _newton(t: Tensor, row: Quadratic, column: Quadratic, widening: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """One Newton step towards the stationary point of |p - P(t)| - radius(t), kept inside [0, 1]."""
+def _newton_step(t: Tensor, row: Quadratic, column: Quadratic, widening: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Newton's step to subtract from ``t``, towards the stationary point of |p - P(t)| - radius(t)."""
     du = (row[0] * t + row[1]) * t + (row[2] - u)
     dv = (column[0] * t + column[1]) * t + (column[2] - v)
     speed_u, speed_v = 2 * row[0] * t + row[1], 2 * column[0] * t + column[1]
@@ -172,5 +175,4 @@ def _newton(t: Tensor, row: Quadratic, column: Quadratic, widening: Tensor, u: T
     along = du * speed_u + dv * speed_v
     slope = along - widening * distance
     curvature = speed_u * speed_u + speed_v * speed_v + 2 * (row[0] * du + column[0] * dv) - widening * along / distance
-    step = torch.where(curvature > 1e-6, slope / curvature.clamp(min=1e-6), 0.0)
-    return (t - step).clamp(0, 1)
+    return torch.where(curvature > 1e-6, slope / curvature.clamp(min=1e-6), 0.0)
