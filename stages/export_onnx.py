@@ -1,13 +1,21 @@
 """Stage: export to ONNX.
 
-Writes exports/{actor,rasteriser,renderer}.onnx, exports/parity.json and exports/MODEL_CARD.md.
+Writes exports/{actor,outline,rasteriser,renderer}.onnx, exports/parity.json and exports/MODEL_CARD.md.
 """
 
 import json
 from pathlib import Path
 
 from lpaint.agent.model import load_actor
-from lpaint.export import actor_metadata, export_actor, export_rasteriser, export_renderer, parity_report
+from lpaint.export import (
+    MODELS,
+    actor_metadata,
+    export_actor,
+    export_outline,
+    export_rasteriser,
+    export_renderer,
+    parity_report,
+)
 from lpaint.files import write_json, write_text
 from lpaint.modelcard import model_card
 from lpaint.params import Params
@@ -31,15 +39,16 @@ def run(params: Params, tracker: Tracker) -> None:
     run_id = find_producer(ACTOR)
     opset = params.export.opset
     export_rasteriser(family, OUT / "rasteriser.onnx", opset)
+    export_outline(family, OUT / "outline.onnx", opset)
     export_renderer(renderer, family, OUT / "renderer.onnx", opset)
     metadata = actor_metadata(settings, family, git_commit(), run_id or "")
-    export_actor(actor, OUT / "actor.onnx", opset, metadata, OUT / "rasteriser.onnx")
+    export_actor(actor, OUT / "actor.onnx", opset, metadata, OUT / "rasteriser.onnx", OUT / "outline.onnx")
     report = parity_report(actor, renderer, family, OUT)
     write_json(OUT / "parity.json", report)
     evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
     write_text(OUT / "MODEL_CARD.md", model_card(settings, evaluation, report))
     agent_run = tracker.for_run(run_id)
-    worst = {f"export/parity_{name}": max(report[name].values()) for name in ("actor", "renderer", "rasteriser")}
+    worst = {f"export/parity_{name}": max(report[name].values()) for name in MODELS}
     for tracked in (tracker, agent_run):
         tracked.log_metrics(worst)
         tracked.log_artifact(OUT / "parity.json")

@@ -44,6 +44,7 @@ def test_every_output_is_there(chain: Path) -> None:
         "reports/evaluation/timelapse_0.webp",
         "reports/evaluation/per_image.parquet",
         "exports/actor.onnx",
+        "exports/outline.onnx",
         "exports/rasteriser.onnx",
         "exports/renderer.onnx",
         "exports/parity.json",

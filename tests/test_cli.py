@@ -75,6 +75,13 @@ def test_painting_lies_beside_the_caller_in_the_pictures_own_size(lpaint, actor,
     assert _listing(tmp_path) == {"in/meadow.png", "meadow.painted.png"}
 
 
+def test_a_painting_can_be_written_as_vectors(lpaint, actor, picture, tmp_path) -> None:
+    outcome = lpaint("paint", picture, "--onnx", actor, "--strokes", 20, "--size", 90, "-o", "meadow.svg")
+    assert outcome.code == 0 and outcome.out == "meadow.svg: 20 strokes\n"
+    document = (tmp_path / "meadow.svg").read_text(encoding="utf-8")
+    assert document.startswith("<svg") and 'viewBox="0 0 90 60"' in document and document.count("<path") > 5
+
+
 def test_auto_says_what_it_took(lpaint, actor, picture) -> None:
     outcome = lpaint("paint", picture, "--onnx", actor, "--strokes", 5)
     assert outcome.err == f"painting on the {'GPU (CUDA)' if has_cuda() else 'CPU'}\n"
@@ -213,7 +220,7 @@ def test_usage_errors_are_exit_code_2(lpaint, arguments) -> None:
 def test_info_in_words_and_as_json(lpaint, actor) -> None:
     facts = json.loads(lpaint("info", actor, "--json").out)
     assert facts["canvas"] == "16" and facts["tensors"]["strokes"] == ["batch", 2, 13]
-    assert "rasteriser" not in facts
+    assert "rasteriser" not in facts and min(facts["embedded_bytes"].values()) > 1000
     assert "canvas" in lpaint("info", actor).out
 
 

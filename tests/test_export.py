@@ -12,6 +12,7 @@ import torch
 from tiny import tiny_params
 
 from lpaint.agent.model import load_actor
+from lpaint.export import MODELS
 from lpaint.painting.model import OnnxPainter, describe, read_metadata
 from lpaint.renderer.networks import load_renderer
 from lpaint.strokes import get_family, pixel_centres
@@ -64,8 +65,9 @@ def test_one_file_holds_everything(chain: Path) -> None:
     model = onnx.load(path, load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
     assert not any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer)
-    embedded = base64.b64decode(read_metadata(path)["rasteriser"])
-    assert embedded == (chain / "exports/rasteriser.onnx").read_bytes()
+    for name in ("rasteriser", "outline"):
+        embedded = base64.b64decode(read_metadata(path)[name])
+        assert embedded == (chain / f"exports/{name}.onnx").read_bytes()
     assert model.opset_import[0].version == tiny_params().export.opset
 
 
@@ -93,7 +95,7 @@ def test_metadata_tells_how_to_paint_and_where_the_model_is_from(chain: Path) ->
 
 def test_parity_report_covers_every_file_and_batch(chain: Path) -> None:
     report = json.loads((chain / "exports/parity.json").read_text())
-    for name in ("actor", "renderer", "rasteriser"):
+    for name in MODELS:
         assert {key.split(" ")[0] for key in report[name]} == {"1", "2", "16"}
         assert max(report[name].values()) < 1e-4
 

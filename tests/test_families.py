@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lpaint.agent.model import load_actor
 from lpaint.errors import ParamsError
-from lpaint.export import export_rasteriser, rasteriser_parity
+from lpaint.export import export_outline, export_rasteriser, outline_parity, rasteriser_parity
 from lpaint.painting.model import OnnxPainter
 from lpaint.painting.picture import Plan, paint_picture
 from lpaint.params import Stroke
@@ -144,6 +144,30 @@ def test_exported_rasteriser_agrees_at_any_size(family: StrokeFamily, tmp_path: 
     for count, size in ((1, 16), (5, 33)):
         inputs = (_random(family, count, seed=9), *pixel_centres(count, size))
         assert rasteriser_parity(family, path, inputs) < 1e-4
+
+
+@every_family
+def test_exported_outline_agrees(family: StrokeFamily, tmp_path: Path) -> None:
+    path = tmp_path / "outline.onnx"
+    export_outline(family, path, 20)
+    for count in (1, 5):
+        assert outline_parity(family, path, _random(family, count, seed=9)) < 1e-4
+
+
+@every_family
+def test_outline_is_closed_and_finite_and_within_bounds(family: StrokeFamily) -> None:
+    shape = torch.cat([_degenerate(family).clamp(0, 1), _random(family, 100)])
+    outline = family.outline(shape)
+    assert all(torch.isfinite(part).all() for part in outline)
+    # Each curve begins where the one before ends, and the first where the last ends.
+    torch.testing.assert_close(outline.path[:, :, :, 0], outline.path[:, :, :, 3].roll(1, 2), atol=2e-4, rtol=0)
+    bounds = family.bounds(shape)[:, None, None]
+    drawn = outline.path[..., [0, 3], :]
+    assert (drawn >= bounds[..., :2, None].transpose(-1, -2) - 2e-3).all()
+    assert (drawn <= bounds[..., 2:, None].transpose(-1, -2) + 2e-3).all()
+    offsets, opacity = outline.stops.unbind(-1)
+    assert offsets.min() >= 0 and offsets.max() <= 1 + 1e-6 and (offsets.diff(dim=-1) >= 0).all()
+    assert opacity.min() >= -1e-6 and opacity.max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("name", [name for name in family_names() if name != "bezier"])

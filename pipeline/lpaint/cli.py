@@ -86,7 +86,9 @@ def paint(
     onnx: Annotated[Path, typer.Option(help="The trained agent.", metavar="FILE")] = Path("exports/actor.onnx"),
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where to write: .png, .jpg or .webp.  [default: <stem>.painted.png here]"),
+        typer.Option(
+            "--output", "-o", help="Where to write: .png, .jpg, .webp or .svg.  [default: <stem>.painted.png here]"
+        ),
     ] = None,
     out_dir: Annotated[Path | None, typer.Option(help="Write each painting to DIR/<stem>.png.", metavar="DIR")] = None,
     strokes: Annotated[
@@ -272,14 +274,17 @@ def _paint_one(
     model: "OnnxPainter", image: Path, target: Path, plan: "Plan", size: int | None, cells: PixelArt | None
 ) -> int:
     """Paint one picture to ``target``; returns the number of strokes."""
-    from lpaint.painting.image import read_image, write_image, write_pixels
+    from lpaint.painting.image import VECTORS, read_image, write_image, write_pixels
     from lpaint.painting.picture import paint_picture
     from lpaint.painting.pixelart import pixel_art
+    from lpaint.painting.svg import write_svg
 
     picture = read_image(image)
     with _Progress(image.name, plan.total(model)) as on_progress:
         canvas, strokes = paint_picture(model, picture, plan, size, on_progress)
-    if cells is None:
+    if target.suffix.lower() == VECTORS:
+        write_svg(target, model, strokes, *canvas.shape[1:])
+    elif cells is None:
         write_image(target, canvas)
     else:
         _, height, width = canvas.shape

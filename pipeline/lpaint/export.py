@@ -18,10 +18,11 @@ from lpaint import __version__
 from lpaint.agent.networks import Actor
 from lpaint.errors import ModelError
 from lpaint.files import replacing
-from lpaint.painting.model import PREFIX, RASTERISER, SCHEMA_VERSION
-from lpaint.strokes import StrokeFamily, pixel_centres
+from lpaint.painting.model import OUTLINE, PREFIX, RASTERISER, SCHEMA_VERSION
+from lpaint.strokes import Outline, StrokeFamily, pixel_centres
 
 TOLERANCE = 1e-4
+MODELS = ("actor", "renderer", "rasteriser", "outline")
 
 
 class _Rasteriser(nn.Module):
@@ -35,15 +36,30 @@ class _Rasteriser(nn.Module):
         return self.family.rasterise(shape, rows, columns, pitch), self.family.bounds(shape)
 
 
-def export_actor(actor: Actor, path: Path, opset: int, metadata: dict[str, str], rasteriser: Path) -> None:
-    """Write ``actor`` with its metadata, and the rasteriser's file inside the metadata, to ``path``.
+class _Outline(nn.Module):
+    """A family's vector form as a module, for the exporter."""
+
+    def __init__(self, family: StrokeFamily) -> None:
+        super().__init__()
+        self.family = family
+
+    def forward(self, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        path, axis, stops = self.family.outline(shape)
+        return path, axis, stops
+
+
+def export_actor(
+    actor: Actor, path: Path, opset: int, metadata: dict[str, str], rasteriser: Path, outline: Path
+) -> None:
+    """Write ``actor`` with its metadata, and the files of rasteriser and outline inside the metadata, to ``path``.
 
     Inputs canvas and target [B, 3, S, S] and fraction [B]; output strokes [B, bundle, parameters]; B is dynamic.
     """
     size = actor.canvas
     example = (torch.rand(2, 3, size, size), torch.rand(2, 3, size, size), torch.rand(2))
     batch = torch.export.Dim("batch")
-    embedded = {RASTERISER: base64.b64encode(rasteriser.read_bytes()).decode()}
+    files = {RASTERISER: rasteriser, OUTLINE: outline}
+    embedded = {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items()}
     shapes = ({0: batch}, {0: batch}, {0: batch})
     _export(
         actor.eval(), path, example, ["canvas", "target", "fraction"], ["strokes"], shapes, opset, metadata | embedded
@@ -62,6 +78,13 @@ def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
     shapes = ({0: count}, {0: count, 1: height}, {0: count, 1: width}, {0: count})
     names = ["shape", "rows", "columns", "pitch"]
     _export(_Rasteriser(family), path, example, names, ["alpha", "bounds"], shapes, opset, {"family": family.name})
+
+
+def export_outline(family: StrokeFamily, path: Path, opset: int) -> None:
+    """Write the vector form: shape [N, P] -> path, axis and stops; see ``strokes.Outline``. N is dynamic."""
+    example = (family.sample(3, torch.Generator().manual_seed(0)),)
+    shapes = ({0: torch.export.Dim("count")},)
+    _export(_Outline(family), path, example, ["shape"], list(Outline._fields), shapes, opset, {"family": family.name})
 
 
 def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset: int) -> None:
@@ -109,25 +132,31 @@ def rasteriser_parity(family: StrokeFamily, path: Path, inputs: Sequence[Tensor]
     return max(float(means.max()), float(np.abs(bounds[0] - bounds[1]).max()))
 
 
+def outline_parity(family: StrokeFamily, path: Path, shape: Tensor) -> float:
+    """Largest absolute difference of a coordinate or an opacity of the strokes' vector form."""
+    return parity(_Outline(family), path, (shape,))
+
+
 def parity_report(actor: Actor, renderer: nn.Module, family: StrokeFamily, folder: Path) -> dict[str, Any]:
-    """Differences of all three models at batch 1, 2 and 16, and of the rasteriser at several sizes.
+    """Differences of all four models at batch 1, 2 and 16, and of the rasteriser at several sizes.
 
     Raises:
         ModelError: one is above the tolerance.
     """
     generator = torch.Generator().manual_seed(0)
-    report: dict[str, Any] = {"tolerance": TOLERANCE, "actor": {}, "renderer": {}, "rasteriser": {}}
+    report: dict[str, Any] = {"tolerance": TOLERANCE, "actor": {}, "renderer": {}, "rasteriser": {}, "outline": {}}
     for batch in (1, 2, 16):
         images = torch.rand(2, batch, 3, actor.canvas, actor.canvas, generator=generator)
         inputs = (*images, torch.rand(batch, generator=generator))
         report["actor"][str(batch)] = parity(actor.cpu().eval(), folder / "actor.onnx", inputs)
         shape = family.sample(batch, generator)
         report["renderer"][str(batch)] = parity(renderer.cpu(), folder / "renderer.onnx", (shape,))
+        report["outline"][str(batch)] = outline_parity(family, folder / "outline.onnx", shape)
         for side in (32, 100):
             inputs = (shape, *pixel_centres(batch, side))
             name = f"{batch} x {side} px"
             report["rasteriser"][name] = rasteriser_parity(family, folder / "rasteriser.onnx", inputs)
-    worst = max(value for model in ("actor", "renderer", "rasteriser") for value in report[model].values())
+    worst = max(value for model in MODELS for value in report[model].values())
     if not worst <= TOLERANCE:
         raise ModelError(
             f"{folder}: ONNX Runtime differs from torch by {worst:.2g}, over {TOLERANCE}; see the parity report"

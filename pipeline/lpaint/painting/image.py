@@ -8,7 +8,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lpaint.errors import ImageError, ParamsError
 from lpaint.files import replacing
 
-WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+VECTORS = ".svg"
+WRITABLE = (*PICTURES, VECTORS)
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -16,6 +16,7 @@ from lpaint.errors import DeviceError, ModelError
 PREFIX = "lpaint."
 SCHEMA_VERSION = "1"
 RASTERISER = "rasteriser"
+OUTLINE = "outline"
 _ACTOR_INPUTS = ["canvas", "target", "fraction"]
 
 
@@ -71,12 +72,16 @@ class OnnxPainter:
         try:
             self.zoom: tuple[int, ...] = tuple(int(scale) for scale in json.loads(self.metadata["zoom"]))
             self.reach = float(self.metadata["reach"])
-            rasteriser = base64.b64decode(self.metadata[RASTERISER], validate=True)
+            rasteriser, self._outline_model = (
+                base64.b64decode(self.metadata[name], validate=True) for name in (RASTERISER, OUTLINE)
+            )
         except (KeyError, ValueError, TypeError, binascii.Error) as error:
             raise ModelError(f"{path}: its lpaint metadata is damaged ({error}); export it again") from None
         if not self.zoom or min(self.zoom) < 1 or not 0 <= self.reach <= 2:
             raise ModelError(f"{path}: its lpaint metadata is out of range (zoom, reach); export it again")
         self._rasteriser = _session(path, rasteriser, self.device, threads)
+        self._outline: ort.InferenceSession | None = None
+        self._path = path
 
     def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
         """Canvas and target [B, 3, S, S] in [0, 1], fraction [B] -> strokes [B, bundle, parameters]."""
@@ -93,6 +98,17 @@ class OnnxPainter:
         """Shapes [N, P - 3] -> boxes [N, 4] (top, left, bottom, right, in frames) that hold each stroke's paint."""
         pixel = np.zeros((len(shape), 1))
         return self._draw({"shape": shape, "rows": pixel, "columns": pixel, "pitch": np.ones((len(shape), 2))})[1]
+
+    def outline(self, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Shapes [N, P - 3] -> the strokes' vector form: path [N, M, S, 4, 2], axis [N, M, 2, 2], stops [N, M, K, 2].
+
+        Pieces of cubic curves with opacities along an axis; ``lpaint.strokes.Outline`` tells more.
+        """
+        if self._outline is None:
+            # Few paintings become vectors, and it is small work.
+            self._outline = _session(self._path, self._outline_model, "cpu", 1)
+        path, axis, stops = self._outline.run(None, {"shape": np.ascontiguousarray(shape, np.float32)})
+        return path, axis, stops
 
     def _draw(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         return self._rasteriser.run(None, {k: np.ascontiguousarray(v, np.float32) for k, v in feed.items()})
@@ -120,12 +136,12 @@ def describe(path: Path) -> dict[str, Any]:
     """What ``lpaint info`` shows: metadata, inputs, outputs and the file's size in bytes."""
     session = _session(path, _read(path), "cpu", 1)
     metadata = read_metadata(path, session)
-    embedded = metadata.pop(RASTERISER, "")
+    embedded = {name: metadata.pop(name, "") for name in (RASTERISER, OUTLINE)}
     shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
     return {
         **metadata,
         "tensors": shapes,
-        "embedded_rasteriser_bytes": len(embedded) * 3 // 4,
+        "embedded_bytes": {name: len(content) * 3 // 4 for name, content in embedded.items()},
         "bytes": path.stat().st_size,
     }
 

@@ -12,11 +12,12 @@ from lpaint.strokes.circle import Circle
 from lpaint.strokes.composite import composite
 from lpaint.strokes.family import Parameter, StrokeFamily, pixel_centres
 from lpaint.strokes.line import Line
+from lpaint.strokes.outline import Outline
 from lpaint.strokes.pixel import Pixel
 from lpaint.strokes.rectangle import Rectangle
 from lpaint.strokes.triangle import Triangle
 
-__all__ = ["Parameter", "StrokeFamily", "composite", "family_names", "get_family", "pixel_centres"]
+__all__ = ["Outline", "Parameter", "StrokeFamily", "composite", "family_names", "get_family", "pixel_centres"]
 
 _FAMILIES: dict[str, StrokeFamily] = {
     family.name: family

@@ -9,6 +9,7 @@ Ten numbers of shape, each in [0, 1]: x0 y0 x1 y1 x2 y2 r0 r1 t0 t1.
 - The "transparency" of the paper runs linearly from t0 to t1 and is an opacity: 1 covers.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +17,17 @@ from torch import Tensor
 
 from lpaint.strokes.edges import as_maps, band, length, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
+from lpaint.strokes.outline import Outline, arc, plain, smooth
 
 _SAMPLES = 8
 _NEWTON_STEPS = 2
 # Half a pixel of the paper's 128-pixel canvas. A fraction of the frame, not of the raster: a stroke has one size.
-_LEAST_RADIUS = 0.5 / 128
+LEAST_RADIUS = 0.5 / 128
+# Curves of an outline: along a side, and around an end.
+_SIDE = 8
+_CAP = 3
+# Places along a curve at which its vector form states the opacity.
+FADE_STOPS = 6
 
 
 class Bezier(StrokeFamily):
@@ -65,6 +72,13 @@ class Bezier(StrokeFamily):
         """See ``StrokeFamily.bounds``."""
         return curve_bounds(shape)
 
+    def outline(self, shape: Tensor) -> Outline:
+        """See ``StrokeFamily.outline``; see ``fade`` for how opacity is approximated."""
+        axis, offsets = fade(shape)
+        t0, t1 = shape[:, 8:9], shape[:, 9:10]
+        opacity = t0 + (t1 - t0) * torch.linspace(0, 1, FADE_STOPS, device=shape.device)
+        return Outline(curve_outline(shape)[:, None], axis[:, None], torch.stack([offsets, opacity], -1)[:, None])
+
 
 class OpaqueBezier(StrokeFamily):
     """The same curve without transparency: what it covers, it covers wholly."""
@@ -82,6 +96,10 @@ class OpaqueBezier(StrokeFamily):
     def bounds(self, shape: Tensor) -> Tensor:
         """See ``StrokeFamily.bounds``."""
         return curve_bounds(shape)
+
+    def outline(self, shape: Tensor) -> Outline:
+        """See ``StrokeFamily.outline``."""
+        return plain(curve_outline(shape), torch.ones_like(shape[:, 0]))
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ def follow(shape: Tensor, rows: Tensor, columns: Tensor) -> Trace:
     # P(t) = (a t + b) t + c, radius(t) = radius + widening * t.
     row = _quadratic(x0, x0 + (x2 - x0) * x1, x2)
     column = _quadratic(y0, y0 + (y2 - y0) * y1, y2)
-    radius, widening = r0 / 4 + _LEAST_RADIUS, (r1 - r0) / 4
+    radius, widening = r0 / 4 + LEAST_RADIUS, (r1 - r0) / 4
     u, v = rows[:, :, None], columns[:, None, :]
     with torch.no_grad():
         nearest, last = _search(row, column, radius, widening, u, v)
@@ -123,8 +141,82 @@ def curve_bounds(shape: Tensor) -> Tensor:
     extremes.
     """
     ends = torch.stack([shape[:, 0:2], shape[:, 4:6]])
-    radius = shape[:, 6:8].amax(1, keepdim=True) / 4 + _LEAST_RADIUS
+    radius = shape[:, 6:8].amax(1, keepdim=True) / 4 + LEAST_RADIUS
     return torch.cat([ends.amin(0) - radius, ends.amax(0) + radius], 1)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Discs at some places [K] of a curve: ``centre`` [N, K, 2] and ``radius`` [N, K], and where its outline runs.
+
+    The outline of all discs touches each at centre + radius * (ahead +- aside): ``ahead`` and ``aside`` [N, K, 2],
+    along the curve's direction and across it, together of length one. The wider the next disc, the further back.
+    ``lean`` [N, K] is the angle of both from the direction, 0..pi.
+    """
+
+    centre: Tensor
+    radius: Tensor
+    direction: Tensor
+    ahead: Tensor
+    aside: Tensor
+    lean: Tensor
+
+
+def sweep(shape: Tensor, places: Tensor) -> Sweep:
+    """The discs of curves [N, 8 or more] at ``places`` [K] in [0, 1]."""
+    start, middle, end = shape[:, None, 0:2], shape[:, None, 2:4], shape[:, None, 4:6]
+    middle = start + (end - start) * middle
+    t = places[:, None]
+    centre = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t * t * end
+    widening = (shape[:, 7:8] - shape[:, 6:7]) / 4
+    radius = shape[:, 6:7] / 4 + LEAST_RADIUS + widening * places
+    # A curve may start or end at rest, if its middle control point lies at that end; a little further in it moves.
+    t = t.clamp(1e-3, 1 - 1e-3)
+    velocity = 2 * (1 - t) * (middle - start) + 2 * t * (end - middle)
+    speed = velocity.square().sum(-1).sqrt()
+    still = (speed < 1e-6)[..., None]
+    direction = torch.where(still, torch.eye(2, device=shape.device)[0], velocity / speed.clamp(min=1e-6)[..., None])
+    lean = torch.acos((-widening / speed.clamp(min=1e-6)).clamp(-1, 1))
+    across = torch.stack([-direction[..., 1], direction[..., 0]], -1)
+    return Sweep(
+        centre, radius, direction, torch.cos(lean)[..., None] * direction, torch.sin(lean)[..., None] * across, lean
+    )
+
+
+def curve_outline(shape: Tensor) -> Tensor:
+    """Closed chains [N, S, 4, 2] around curves [N, 8 or more]: one side, the far end, the other side, the near end.
+
+    Where a curve is bent more tightly than its radius the inner side crosses itself; by the nonzero rule that is filled
+    all the same.
+    """
+    at = sweep(shape, torch.linspace(0, 1, _SIDE + 1, device=shape.device))
+    left, right = (at.centre + at.radius[..., None] * (at.ahead + side * at.aside) for side in (1, -1))
+    far = arc(at.centre[:, -1], at.radius[:, -1], (at.ahead + at.aside)[:, -1], -2 * at.lean[:, -1], _CAP)
+    turn = -2 * (math.pi - at.lean[:, 0])
+    near = arc(at.centre[:, 0], at.radius[:, 0], (at.ahead - at.aside)[:, 0], turn, _CAP)
+    return torch.cat([smooth(left), far, smooth(right.flip(1)), near], 1)
+
+
+def fade(shape: Tensor) -> tuple[Tensor, Tensor]:
+    """Axis [N, 2, 2] and offsets [N, FADE_STOPS] at which opacity has run evenly spaced shares of its way.
+
+    The opacity of a place is that of the last disc over it, whose rear edge therefore passes there. Vectors know
+    opacities along a straight axis only, so the edge, an arc, is flattened to its mean, pi / 4 of the radius behind the
+    centre, and projected on the line between the ends; the control point between them keeps a curve near that line.
+    """
+    at = sweep(shape, torch.linspace(0, 1, FADE_STOPS, device=shape.device))
+    start, chord = shape[:, 0:2], shape[:, 4:6] - shape[:, 0:2]
+    rear = at.centre - math.pi / 4 * at.radius[..., None] * at.direction
+    square = chord.square().sum(1, keepdim=True).clamp(min=1e-8)
+    along = ((rear - start[:, None]) * chord[:, None]).sum(-1) / square
+    # Where discs grow faster than they move the rear edge goes back; what it passes again counts once.
+    run = [along[:, 0]]
+    for i in range(1, FADE_STOPS):
+        run.append(torch.maximum(run[-1], along[:, i]))
+    along = torch.stack(run, 1)
+    low, high = along[:, :1], along[:, -1:]
+    axis = torch.stack([start + low * chord, start + high * chord], 1)
+    return axis, (along - low) / (high - low).clamp(min=1e-6)
 
 
 Quadratic = tuple[Tensor, Tensor, Tensor]

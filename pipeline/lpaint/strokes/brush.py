@@ -5,12 +5,17 @@ import math
 import torch
 from torch import Tensor
 
-from lpaint.strokes.bezier import Bezier, Trace, curve_bounds, follow
+from lpaint.strokes.bezier import FADE_STOPS, Bezier, Trace, curve_bounds, fade, follow, sweep
 from lpaint.strokes.edges import as_maps, band, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
+from lpaint.strokes.outline import Outline, smooth, straight
 
 # Waves across the brush, each: periods from edge to edge, weight, phase per unit of ``seed``, drift along the curve.
 _BRISTLES = ((2.0, 0.3, 3.0, 0.6), (5.0, 0.4, 7.0, -1.1), (11.0, 0.3, 13.0, 1.7))
+
+# The vector form: ribbons across the brush, and curves along each of a ribbon's sides.
+_RIBBONS = 12
+_SIDE = 4
 
 
 class Brush(StrokeFamily):
@@ -42,6 +47,39 @@ class Brush(StrokeFamily):
         """See ``StrokeFamily.bounds``."""
         return curve_bounds(shape)
 
+    def outline(self, shape: Tensor) -> Outline:
+        """See ``StrokeFamily.outline``: ribbons side by side along the curve, each with its mean bristle."""
+        axis, offsets = fade(shape)
+        edges = torch.linspace(-1, 1, _RIBBONS + 1, device=shape.device)
+        places = torch.linspace(0, 1, FADE_STOPS, device=shape.device)
+        middles = ((edges[1:] + edges[:-1]) / 2)[:, None]
+        t0, t1, dryness, seed = as_maps(shape[:, 8:12])
+        blur = torch.tensor(2 / _RIBBONS, device=shape.device)
+        paint = 1 - dryness * (0.5 - 0.5 * _texture(middles, places, seed, blur))
+        opacity = (t0 + (t1 - t0) * places) * paint
+        offsets = offsets[:, None].expand(-1, _RIBBONS, FADE_STOPS)
+        axis = axis[:, None].expand(-1, _RIBBONS, 2, 2)
+        return Outline(_ribbons(shape, edges), axis, torch.stack([offsets, opacity], -1))
+
+
+def _ribbons(shape: Tensor, edges: Tensor) -> Tensor:
+    """Closed chains [N, K - 1, S, 4, 2] between neighbouring ``edges`` [K], -1..1 across the brush."""
+    at = sweep(shape, torch.linspace(0, 1, _SIDE + 1, device=shape.device))
+    centre, radius = at.centre[:, None], at.radius[:, None, :, None]
+    across = edges[None, :, None, None]
+    lines = centre + radius * (across.abs() * at.ahead[:, None] + across * at.aside[:, None])
+    # Beyond the ends an edge runs on to the round cap.
+    normal = torch.stack([-at.direction[..., 1], at.direction[..., 0]], -1)[:, None]
+    cap = (1 - across.square()).sqrt() * at.direction[:, None]
+    near = (centre + radius * (across * normal - cap))[:, :, :1]
+    far = (centre + radius * (across * normal + cap))[:, :, -1:]
+    upper, lower = slice(None, -1), slice(1, None)
+    start, end = lines[:, :, :1], lines[:, :, -1:]
+    there, back = smooth(lines[:, upper]), smooth(lines[:, lower].flip(2))
+    turn = straight(torch.cat([end[:, upper], far[:, upper], far[:, lower], end[:, lower]], 2))
+    home = straight(torch.cat([start[:, lower], near[:, lower], near[:, upper], start[:, upper]], 2))
+    return torch.cat([there, turn, back, home], 2)
+
 
 def _bristles(shape: Tensor, trace: Trace, seed: Tensor, pixel: Tensor) -> Tensor:
     """Texture in [-1, 1] at every pixel."""
@@ -54,11 +92,15 @@ def _bristles(shape: Tensor, trace: Trace, seed: Tensor, pixel: Tensor) -> Tenso
     speed = torch.sqrt(along_u * along_u + along_v * along_v + 1e-8)
     # From -1 at one edge of the brush to 1 at the other.
     place = (trace.du * along_v - trace.dv * along_u) / (speed * trace.radius)
+    return _texture(place, t, seed, pixel / trace.radius)
+
+
+def _texture(place: Tensor, t: Tensor, seed: Tensor, step: Tensor) -> Tensor:
+    """Bristles in [-1, 1] at ``place`` (-1..1 across) and ``t`` along, averaged over ``step`` of place."""
     texture = torch.zeros_like(place)
     for periods, weight, phase, drift in _BRISTLES:
-        blur = periods * pixel / (2 * trace.radius)
         angle = math.pi * periods * place + 2 * math.pi * (phase * seed + drift * t)
-        texture = texture + weight * _sinc(blur) * torch.cos(angle)
+        texture = texture + weight * _sinc(periods * step / 2) * torch.cos(angle)
     return texture
 
 

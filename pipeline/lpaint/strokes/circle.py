@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lpaint.strokes.edges import as_maps, band, length, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
+from lpaint.strokes.outline import Outline, disc, plain
 
 
 class Circle(StrokeFamily):
@@ -30,3 +31,7 @@ class Circle(StrokeFamily):
         """See ``StrokeFamily.bounds``."""
         centre, radius = shape[:, :2], shape[:, 2:3] / 3
         return torch.cat([centre - radius, centre + radius], 1)
+
+    def outline(self, shape: Tensor) -> Outline:
+        """See ``StrokeFamily.outline``."""
+        return plain(disc(shape[:, :2], shape[:, 2] / 3), shape[:, 3])

@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lpaint.strokes.outline import Outline
+
 COLOUR = ("red", "green", "blue")
 
 
@@ -64,6 +66,14 @@ class StrokeFamily(ABC):
 
         Returns:
             [N, 4]: top, left, bottom, right in frame coordinates.
+        """
+
+    @abstractmethod
+    def outline(self, shape: Tensor) -> Outline:
+        """The strokes as vectors, which cover what ``rasterise`` paints.
+
+        Args:
+            shape: [N, shape_parameters], in [0, 1].
         """
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:

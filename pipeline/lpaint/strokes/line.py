@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
+from lpaint.strokes.bezier import LEAST_RADIUS, curve_outline
 from lpaint.strokes.edges import as_maps, band, length, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
-
-# Half a pixel of the paper's 128-pixel canvas, as for the Bézier stroke.
-_LEAST_RADIUS = 0.5 / 128
+from lpaint.strokes.outline import Outline, plain
 
 
 class Line(StrokeFamily):
@@ -34,7 +33,7 @@ class Line(StrokeFamily):
         """See ``StrokeFamily.rasterise``."""
         x0, y0, x1, y1, r0, r1, t = as_maps(shape)
         ex, ey = x1 - x0, y1 - y0
-        start, widening = r0 / 8 + _LEAST_RADIUS, (r1 - r0) / 8
+        start, widening = r0 / 8 + LEAST_RADIUS, (r1 - r0) / 8
         du, dv = rows[:, :, None] - x0, columns[:, None, :] - y0
         with torch.no_grad():
             side = length(ex, ey)
@@ -51,5 +50,11 @@ class Line(StrokeFamily):
     def bounds(self, shape: Tensor) -> Tensor:
         """See ``StrokeFamily.bounds``."""
         ends = shape[:, :4].view(-1, 2, 2)
-        radius = shape[:, 4:6, None] / 8 + _LEAST_RADIUS
+        radius = shape[:, 4:6, None] / 8 + LEAST_RADIUS
         return torch.cat([(ends - radius).amin(1), (ends + radius).amax(1)], 1)
+
+    def outline(self, shape: Tensor) -> Outline:
+        """See ``StrokeFamily.outline``: a Bézier stroke whose middle control point lies half way."""
+        half = torch.full_like(shape[:, :2], 0.5)
+        curve = torch.cat([shape[:, :2], half, shape[:, 2:4], shape[:, 4:6] / 2], 1)
+        return plain(curve_outline(curve), shape[:, 6])

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lpaint.strokes.edges import as_maps
 from lpaint.strokes.family import Parameter, StrokeFamily
+from lpaint.strokes.outline import Outline, plain, polygon
 
 GRID = 16
 _LARGEST = 4
@@ -40,6 +41,12 @@ class Pixel(StrokeFamily):
         side = 1 + _snapped(shape[:, 2:3], _LARGEST)
         corner = torch.cat([_snapped(shape[:, i : i + 1], GRID + 1 - side) for i in (0, 1)], 1)
         return torch.cat([corner, corner + side], 1) / GRID
+
+    def outline(self, shape: Tensor) -> Outline:
+        """See ``StrokeFamily.outline``."""
+        top, left, bottom, right = self.bounds(shape).unbind(1)
+        corners = torch.stack([top, left, top, right, bottom, right, bottom, left], 1).view(-1, 4, 2)
+        return plain(polygon(corners), torch.ones_like(top))
 
 
 def _snapped(value: Tensor, choices: Tensor | int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lpaint.strokes.edges import as_maps, band, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
+from lpaint.strokes.outline import Outline, plain, polygon
 
 
 class Rectangle(StrokeFamily):
@@ -46,3 +47,12 @@ class Rectangle(StrokeFamily):
         sine = torch.sin(math.pi * shape[:, 4:5]).abs()
         spread = torch.cat([cosine * half[:, :1] + sine * half[:, 1:], sine * half[:, :1] + cosine * half[:, 1:]], 1)
         return torch.cat([centre - spread, centre + spread], 1)
+
+    def outline(self, shape: Tensor) -> Outline:
+        """See ``StrokeFamily.outline``."""
+        centre, half = shape[:, None, :2], shape[:, None, 2:4] / 4
+        cosine, sine = torch.cos(math.pi * shape[:, 4:5]), torch.sin(math.pi * shape[:, 4:5])
+        along, across = torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)
+        turns = ((1, 1), (1, -1), (-1, -1), (-1, 1))
+        corners = [centre + a * half[..., :1] * along + b * half[..., 1:] * across for a, b in turns]
+        return plain(polygon(torch.cat(corners, 1)), shape[:, 5])

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lpaint.strokes.edges import as_maps, length, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
+from lpaint.strokes.outline import Outline, plain, polygon
 
 
 class Triangle(StrokeFamily):
@@ -56,3 +57,7 @@ class Triangle(StrokeFamily):
         """See ``StrokeFamily.bounds``."""
         corners = shape[:, :6].view(-1, 3, 2)
         return torch.cat([corners.amin(1), corners.amax(1)], 1)
+
+    def outline(self, shape: Tensor) -> Outline:
+        """See ``StrokeFamily.outline``."""
+        return plain(polygon(shape[:, :6].view(-1, 3, 2)), shape[:, 6])

@@ -1,0 +1,154 @@
+"""Stroke families compared: `python benchmarks/families.py --minutes 10`, on the data that `dvc repro prepare` left.
+
+A cell is a family and what draws its strokes while the agent learns (exact or neural). Each is trained for the same
+time, then judged on test pictures with exact strokes. Cells that the report holds already are left alone, so that the
+command can be stopped and repeated. Writes families.json and the table in families.md.
+"""
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from lpaint.agent.environment import Rasteriser, exact_rasteriser
+from lpaint.agent.model import TorchPaintingModel
+from lpaint.agent.training import AgentTraining, Progress
+from lpaint.checkpoint import ResumeState
+from lpaint.data.dataset import PreparedData
+from lpaint.device import Compute, choose_compute
+from lpaint.evaluation import evaluate, neural_gap, summarise
+from lpaint.files import write_json, write_text
+from lpaint.params import Params, load_params
+from lpaint.renderer.training import RendererTraining
+from lpaint.strokes import get_family
+from lpaint.tracking import NullTracker
+
+ROOT = Path(__file__).parents[1]
+FAMILIES = "bezier,bezier_opaque,brush,circle,line,pixel,rectangle,triangle"
+BUDGETS = [25, 50, 100, 200, 500]
+# Updates that tell the rate, after those in which kernels are compiled.
+_PROBE = (16, 48)
+
+
+class _ProbeDoneError(Exception):
+    """Ends a probe."""
+
+
+def main(
+    minutes: Annotated[float, typer.Option(help="Training time of each cell.")] = 10,
+    families: Annotated[str, typer.Option(help="Comma-separated.")] = FAMILIES,
+    renderers: Annotated[str, typer.Option(help="exact, neural or both, comma-separated.")] = "exact,neural",
+    data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
+    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 96,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+) -> None:
+    """Train and judge every cell that the report lacks."""
+    params = load_params(ROOT / "params.yaml")
+    if threads:
+        params = params.model_copy(update={"base": params.base.model_copy(update={"threads": threads})})
+    prepared = PreparedData.load(data)
+    compute = choose_compute(params.base)
+    out.mkdir(parents=True, exist_ok=True)
+    report = out / "families.json"
+    for name in families.split(","):
+        variant = params.model_copy(update={"stroke": params.stroke.model_copy(update={"family": name})})
+        network: torch.nn.Module | None = None
+        for renderer in renderers.split(","):
+            cells = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+            if f"{name}/{renderer}" in cells:
+                continue
+            if network is None:
+                network, drawn = pretrain(variant, compute)
+            rasteriser = network if renderer == "neural" else exact_rasteriser(get_family(name), 64, compute.compile)
+            cell = train(variant, prepared, compute, rasteriser, minutes)
+            cell |= judge(cell.pop("training"), network, prepared, compute, images)
+            cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}
+            # Read again: another process may have added its own cells.
+            cells = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+            cells[f"{name}/{renderer}"] = cell
+            write_json(report, dict(sorted(cells.items())))
+            write_text(out / "families.md", table(cells))
+            print(name, renderer, json.dumps({key: value for key, value in cell.items() if key != "curve"}), flush=True)
+
+
+def pretrain(params: Params, compute: Compute) -> tuple[torch.nn.Module, dict[str, float]]:
+    """The family's neural renderer as ``params.renderer`` asks, and its last validation."""
+    with TemporaryDirectory() as folder:
+        training = RendererTraining(params, compute, ResumeState(Path(folder)), NullTracker())
+        training.run()
+    return training.network.eval().requires_grad_(False), training.progress.curve[-1]
+
+
+def train(
+    params: Params, data: PreparedData, compute: Compute, rasteriser: Rasteriser, minutes: float
+) -> dict[str, Any]:
+    """Train for about ``minutes``: as many updates as a probe says, so that the schedule of learning rates is whole."""
+    clock: list[tuple[int, float]] = []
+
+    def on_round(progress: Progress) -> None:
+        clock.append((progress.update, time.perf_counter()))
+        if progress.update >= sum(_PROBE):
+            raise _ProbeDoneError
+
+    with suppress(_ProbeDoneError):
+        _run(params, data, compute, rasteriser, 10**6, on_round)
+    (first, started), (last, ended) = next(point for point in clock if point[0] >= _PROBE[0]), clock[-1]
+    updates = round(60 * minutes * (last - first) / (ended - started))
+    training = _run(params, data, compute, rasteriser, updates, None)
+    curve = [{key: row[key] for key in ("update", "seconds", "l2", "reward")} for row in training.progress.curve]
+    return {
+        "training": training,
+        "updates": updates,
+        "seconds": round(training.progress.seconds, 1),
+        "validation_reward": round(max(row["reward"] for row in curve), 4),
+        "curve": curve,
+    }
+
+
+def _run(
+    params: Params, data: PreparedData, compute: Compute, rasteriser: Rasteriser, updates: int, on_round: Any
+) -> AgentTraining:
+    agent = params.agent.model_copy(update={"updates": updates})
+    with TemporaryDirectory() as folder:
+        variant = params.model_copy(update={"agent": agent})
+        training = AgentTraining(variant, data, compute, rasteriser, ResumeState(Path(folder)), NullTracker())
+        training.run(on_round)
+    return training
+
+
+def judge(
+    training: AgentTraining, network: torch.nn.Module, data: PreparedData, compute: Compute, images: int
+) -> dict[str, Any]:
+    """Test L2 by strokes, and the gap between neural and exact strokes among those that the agent paints."""
+    model = TorchPaintingModel(training.agent.actor.eval(), training.actor_settings, compute)
+    rows = data.split("test")[:images]
+    evaluation = evaluate(model, data.images, rows, data.names(rows), BUDGETS)
+    strokes = summarise(evaluation)["strokes"]
+    gap = neural_gap(network, model.family, evaluation.strokes, model.max_steps * model.bundle)
+    return {"images": len(rows), "l2": {budget: row["l2"]["mean"] for budget, row in strokes.items()}, "gap": gap}
+
+
+def table(cells: dict[str, Any]) -> str:
+    """The report as a Markdown table, best first."""
+    head = "| family | learnt on | updates | reward | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
+    head += " | renderer L2 | gap L1 | gap L2 |\n" + "|---" * (len(BUDGETS) + 7) + "|"
+    lines = [head]
+    for name, cell in sorted(cells.items(), key=lambda item: item[1]["l2"]["100"]):
+        family, renderer = name.split("/")
+        errors = " | ".join(f"{cell['l2'][str(budget)]:.4f}" for budget in BUDGETS)
+        gap = cell["gap"]
+        lines.append(
+            f"| {family} | {renderer} | {cell['updates']} | {cell['validation_reward']:.3f} | {errors} "
+            f"| {cell['renderer_l2']:.4f} | {gap.get('l1', float('nan')):.4f} | {gap.get('l2', float('nan')):.4f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    typer.run(main)
