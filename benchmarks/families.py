@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from lpaint.agent.environment import Rasteriser, exact_rasteriser
 from lpaint.agent.model import TorchPaintingModel
 from lpaint.agent.training import AgentTraining, Progress
 from lpaint.checkpoint import ResumeState
@@ -25,7 +24,7 @@ from lpaint.evaluation import evaluate, neural_gap, summarise
 from lpaint.files import write_json, write_text
 from lpaint.params import Params, load_params
 from lpaint.renderer.training import RendererTraining
-from lpaint.strokes import get_family
+from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ import torch
 import typer
 
 from lpaint.agent.ddpg import Ddpg
-from lpaint.agent.environment import Compositor, Pictures, exact_rasteriser, rollout
+from lpaint.agent.environment import Compositor, Pictures, rollout
 from lpaint.agent.networks import Actor, Critic
 from lpaint.data import synthetic
 from lpaint.device import Compute, choose_compute
@@ -26,7 +26,7 @@ from lpaint.painting.picture import Plan, paint_picture
 from lpaint.painting.resample import resize
 from lpaint.params import Params, load_params
 from lpaint.replay import build_replay
-from lpaint.strokes import get_family, pixel_centres
+from lpaint.strokes import exact_rasteriser, get_family, pixel_centres
 
 ROOT = Path(__file__).parents[1]
 ACTOR = ROOT / "exports/actor.onnx"

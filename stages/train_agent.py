@@ -7,7 +7,6 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from lpaint.agent.environment import Rasteriser, exact_rasteriser
 from lpaint.agent.training import AgentTraining, Progress
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
@@ -18,7 +17,7 @@ from lpaint.plots import save_curves
 from lpaint.provenance import digest_file
 from lpaint.renderer.networks import load_renderer
 from lpaint.stage import run_stage
-from lpaint.strokes import get_family
+from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
 from lpaint.tracking import Tracker
 from lpaint.weights import save_weights
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lpaint.agent.environment import Compositor, Pictures, exact_rasteriser, rollout, to_bytes
+from lpaint.agent.environment import Compositor, Pictures, rollout, to_bytes
 from lpaint.agent.model import TorchPaintingModel, build_actor, load_actor
 from lpaint.agent.networks import Actor, Critic
 from lpaint.agent.reward import RewardModel
@@ -19,7 +19,7 @@ from lpaint.errors import ModelError
 from lpaint.layers import TranslatedReLU
 from lpaint.params import Reward
 from lpaint.replay import Transitions, View
-from lpaint.strokes import get_family
+from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.weights import save_weights
 
 SETTINGS: dict[str, Any] = {"canvas": 16, "family": "bezier", "bundle": 2, "width": 4, "max_steps": 3, "zoom": [1, 2]}

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from lpaint.agent.ddpg import Ddpg
-from lpaint.agent.environment import Compositor, Pictures, exact_rasteriser, rollout
+from lpaint.agent.environment import Compositor, Pictures, rollout
 from lpaint.agent.networks import Actor, Critic
 from lpaint.device import Compute
 from lpaint.gan import PairDiscriminator
 from lpaint.params import Agent, load_params
 from lpaint.replay import PrioritizedReplay, Sample, Transitions, UniformReplay, View
-from lpaint.strokes import get_family
+from lpaint.strokes import exact_rasteriser, get_family
 
 FAMILY = get_family("bezier")
 DEFAULTS = load_params(Path(__file__).parents[1] / "params.yaml").agent

@@ -17,7 +17,7 @@ from lpaint.export import export_outline, export_rasteriser, outline_parity, ras
 from lpaint.painting.model import OnnxPainter
 from lpaint.painting.picture import Plan, paint_picture
 from lpaint.params import Stroke
-from lpaint.strokes import StrokeFamily, family_names, get_family, pixel_centres
+from lpaint.strokes import StrokeFamily, exact_rasteriser, family_names, get_family, pixel_centres
 
 FAMILIES = [get_family(name) for name in family_names()]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=family_names())
@@ -61,6 +61,25 @@ def test_one_stroke_is_the_same_at_every_resolution(family: StrokeFamily) -> Non
     shrunk = F.avg_pool2d(large[:, None], 8)[:, 0]
     assert (small - shrunk).abs().mean() < 1e-3
     assert (small.mean((1, 2)) - shrunk.mean((1, 2))).abs().max() < 4e-3, "the amount of paint"
+
+
+@every_family
+@pytest.mark.parametrize("size", [16, 48, 50])
+def test_drawing_only_touched_tiles_changes_nothing(family: StrokeFamily, size: int) -> None:
+    shape = torch.cat([_random(family, 300, seed=2), _random(family, 60).round(), _degenerate(family)])
+    drawn = exact_rasteriser(family, size, compiled=False)(shape)
+    torch.testing.assert_close(drawn, _draw(family, shape, size), atol=1e-6, rtol=0)
+
+
+@every_family
+def test_gradient_goes_through_tiles(family: StrokeFamily) -> None:
+    weights = torch.rand(32, 32, generator=torch.Generator().manual_seed(1))
+    draw = exact_rasteriser(family, 32, compiled=False)
+    gradients = []
+    for rasterise in (draw, lambda shape: _draw(family, shape, 32)):
+        shape = _random(family, 50).requires_grad_()
+        gradients.append(torch.autograd.grad((rasterise(shape) * weights).sum(), shape)[0])
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
 
 
 @every_family

@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny import tiny_params
 
-from lpaint.agent.environment import exact_rasteriser
 from lpaint.agent.training import AgentTraining, Progress, TrainingResult
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
@@ -15,7 +14,7 @@ from lpaint.device import choose_compute
 from lpaint.errors import TrainingError
 from lpaint.params import Params
 from lpaint.renderer.training import RendererProgress, RendererTraining
-from lpaint.strokes import get_family
+from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
 
 

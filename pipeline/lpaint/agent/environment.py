@@ -11,13 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lpaint.replay import Transitions, View
-from lpaint.strokes import StrokeFamily, composite, pixel_centres
+from lpaint.strokes import Rasteriser, StrokeFamily, composite
 
 Policy = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(canvas [B, 3, S, S], target [B, 3, S, S], fraction [B]) -> strokes [B, bundle, parameters]."""
-
-Rasteriser = Callable[[Tensor], Tensor]
-"""Shapes [N, shape_parameters] -> opacity [N, S, S] on the agent's canvas."""
 
 
 class Pictures:
@@ -96,15 +93,6 @@ class Compositor:
         shape, colour = strokes.split([self.family.shape_parameters, 3], 2)
         alpha = self.rasteriser(shape.reshape(batch * bundle, -1))
         return composite(canvas, alpha.view(batch, bundle, *alpha.shape[1:]), colour)
-
-
-def exact_rasteriser(family: StrokeFamily, canvas: int, compiled: bool) -> Rasteriser:
-    """The family's exact rasteriser over the whole canvas, fused by torch.compile if ``compiled``."""
-
-    def rasterise(shape: Tensor) -> Tensor:
-        return family.rasterise(shape, *pixel_centres(len(shape), canvas, shape.device))
-
-    return torch.compile(rasterise, dynamic=False) if compiled else rasterise
 
 
 @torch.no_grad()

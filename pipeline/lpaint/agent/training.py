@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from lpaint.agent.ddpg import Ddpg
-from lpaint.agent.environment import Compositor, Pictures, Rasteriser, rollout
+from lpaint.agent.environment import Compositor, Pictures, rollout
 from lpaint.agent.model import TorchPaintingModel
 from lpaint.agent.networks import Actor, Critic
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator
@@ -25,7 +25,7 @@ from lpaint.painting.painter import paint_by_error
 from lpaint.params import Params
 from lpaint.plots import sheet
 from lpaint.replay import build_replay
-from lpaint.strokes import get_family
+from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import Tracker
 
 

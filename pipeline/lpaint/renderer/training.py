@@ -15,7 +15,7 @@ from lpaint.errors import TrainingError
 from lpaint.params import Params
 from lpaint.renderer.losses import get_loss
 from lpaint.renderer.networks import NeuralRenderer, build_renderer, renderer_settings
-from lpaint.strokes import get_family, pixel_centres
+from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import Tracker
 
 _OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
@@ -50,6 +50,7 @@ class RendererTraining:
         torch.manual_seed(params.base.seed)
         self.network = build_renderer(renderer_settings(params.renderer, params.stroke)).to(self.device)
         self.optimiser = _OPTIMISERS[self.settings.optimiser](self.network.parameters(), self.settings.learning_rate)
+        self._teacher = exact_rasteriser(self.family, self.canvas, compute.compile)
         self.loss = get_loss(self.settings.loss)
         self.rng = torch.Generator(self.device).manual_seed(params.base.seed)
         # A seed that base.seed, below 2**32, cannot take.
@@ -85,7 +86,7 @@ class RendererTraining:
     @torch.no_grad()
     def draw(self, shape: Tensor) -> Tensor:
         """The teacher: shapes [N, shape_parameters] -> exact opacity [N, S, S]."""
-        return self.family.rasterise(shape, *pixel_centres(len(shape), self.canvas, self.device))
+        return self._teacher(shape)
 
     def _update(self) -> Tensor:
         share = self.progress.update / self.settings.updates

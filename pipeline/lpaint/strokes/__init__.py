@@ -14,10 +14,21 @@ from lpaint.strokes.family import Parameter, StrokeFamily, pixel_centres
 from lpaint.strokes.line import Line
 from lpaint.strokes.outline import Outline
 from lpaint.strokes.pixel import Pixel
+from lpaint.strokes.raster import Rasteriser, exact_rasteriser
 from lpaint.strokes.rectangle import Rectangle
 from lpaint.strokes.triangle import Triangle
 
-__all__ = ["Outline", "Parameter", "StrokeFamily", "composite", "family_names", "get_family", "pixel_centres"]
+__all__ = [
+    "Outline",
+    "Parameter",
+    "Rasteriser",
+    "StrokeFamily",
+    "composite",
+    "exact_rasteriser",
+    "family_names",
+    "get_family",
+    "pixel_centres",
+]
 
 _FAMILIES: dict[str, StrokeFamily] = {
     family.name: family

@@ -233,22 +233,25 @@ def _search(
 
     A few evenly spaced discs bracket both; Newton's method and one secant step refine them.
     """
-    nearest = last = margin = before = torch.zeros(1, device=u.device, dtype=u.dtype)
+    nearest = margin = before = sample = covered = uncovered = torch.zeros(1, device=u.device, dtype=u.dtype)
     for i in range(_SAMPLES + 1):
         t = i / _SAMPLES
         du = u - ((row[0] * t + row[1]) * t + row[2])
         dv = v - ((column[0] * t + column[1]) * t + column[2])
         inside = (radius + widening * t) - torch.sqrt(du * du + dv * dv)
         if i == 0:
-            margin, nearest, last = inside, torch.zeros_like(inside), torch.zeros_like(inside)
+            margin, nearest, sample = inside, torch.zeros_like(inside), torch.zeros_like(inside)
+            covered, uncovered = torch.zeros_like(inside), torch.full_like(inside, -1.0)
         else:
             nearest = torch.where(inside > margin, t, nearest)
             margin = torch.maximum(inside, margin)
             leaves = (before >= 0) & (inside < 0)
-            crossing = (i - 1) / _SAMPLES + before / (before - inside) / _SAMPLES
-            last = torch.where(leaves, crossing, last)
+            sample = torch.where(leaves, i - 1.0, sample)
+            covered = torch.where(leaves, before, covered)
+            uncovered = torch.where(leaves, inside, uncovered)
         before = inside
-    last = torch.where(before >= 0, 1.0, last)
+    # The secant step between the last sample that covers the pixel and the next; divisions are dear, so only once.
+    last = torch.where(before >= 0, 1.0, (sample + covered / (covered - uncovered)) / _SAMPLES)
     # The furthest reach lies within a sample's spacing; a step beyond it comes of a curvature near zero.
     low, high = (nearest - 1 / _SAMPLES).clamp(min=0), (nearest + 1 / _SAMPLES).clamp(max=1)
     for _ in range(_NEWTON_STEPS):
