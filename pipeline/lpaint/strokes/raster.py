@@ -11,9 +11,12 @@ from lpaint.strokes.family import StrokeFamily, pixel_centres
 Rasteriser = Callable[[Tensor], Tensor]
 """Shapes [N, shape_parameters] -> opacity [N, S, S] on the agent's canvas."""
 
+_Draw = Callable[..., Tensor]
+"""``StrokeFamily.rasterise`` of some family."""
+
 _TILE = 16
-# Strokes drawn at once have at most so many pixels together: what a CPU works on stays in its caches.
-_PIXELS_AT_ONCE = 1 << 20
+# Tiles drawn at once where no gradient is kept: what a CPU works on then stays in its caches.
+_TILES_AT_ONCE = 1024
 # A process that compares families compiles each; torch's default of 8 kernels would leave the last ones slow.
 _KERNELS = 128
 
@@ -24,37 +27,61 @@ def exact_rasteriser(family: StrokeFamily, size: int, compiled: bool) -> Rasteri
     A CPU draws only the tiles that a stroke may touch; the pixels are the same. A GPU draws all of them, because to
     find out which would mean to wait for it, and so does any device where ``size`` is no multiple of a tile.
     """
-    draw = family.rasterise
-    if compiled:
-        torch._dynamo.config.recompile_limit = max(_KERNELS, torch._dynamo.config.recompile_limit)
-        draw = torch.compile(draw, dynamic=True)
+    drawing, asking = _fused(family) if compiled else (family.rasterise, family.rasterise)
 
     def whole(shape: Tensor) -> Tensor:
-        return draw(shape, *pixel_centres(len(shape), size, shape.device))
+        return drawing(shape, *pixel_centres(len(shape), size, shape.device))
 
     def by_tiles(shape: Tensor) -> Tensor:
         if shape.is_cuda:
             return whole(shape)
-        parts = [_draw_tiles(draw, part, size) for part in shape.split(max(1, _PIXELS_AT_ONCE // size**2))]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return _draw_tiles(drawing, shape, size, _touched(asking, shape, size))
 
     return whole if size % _TILE else by_tiles
 
 
-def _draw_tiles(draw: Callable[..., Tensor], shape: Tensor, size: int) -> Tensor:
+def _fused(family: StrokeFamily) -> tuple[_Draw, _Draw]:
+    """The family's rasteriser compiled twice: kernels fitted to the few pixels of one use are slow in the other."""
+    torch._dynamo.config.recompile_limit = max(_KERNELS, torch._dynamo.config.recompile_limit)
+
+    @torch.compile
+    def drawing(*places: Tensor) -> Tensor:
+        return family.rasterise(*places)
+
+    @torch.compile
+    def asking(*places: Tensor) -> Tensor:
+        return family.rasterise(*places)
+
+    def any_count(draw: _Draw) -> _Draw:
+        def call(*places: Tensor) -> Tensor:
+            for part in places:
+                torch._dynamo.maybe_mark_dynamic(part, 0)
+            return draw(*places)
+
+        return call
+
+    return any_count(drawing), any_count(asking)
+
+
+Tiles = tuple[Tensor, Tensor, Tensor]
+"""Stroke, row and column of each of T tiles, [T] each."""
+
+
+def _draw_tiles(draw: _Draw, shape: Tensor, size: int, touched: Tiles) -> Tensor:
     count, tiles = len(shape), size // _TILE
-    stroke, i, j = _touched(draw, shape, size)
-    centres, _, pitch = pixel_centres(1, size)
-    lines = centres.view(tiles, _TILE)
-    alpha = draw(shape[stroke], lines[i], lines[j], pitch.expand(len(stroke), -1))
-    raster = alpha.new_zeros(count, tiles, _TILE, tiles, _TILE)
-    raster.transpose(2, 3)[stroke, i, j] = alpha
+    centres, _, pitch = pixel_centres(count, size)
+    lines = centres[0].view(tiles, _TILE)
+    raster = shape.new_zeros(count, tiles, _TILE, tiles, _TILE)
+    places = raster.transpose(2, 3)
+    at_once = len(touched[0]) if torch.is_grad_enabled() else _TILES_AT_ONCE
+    for stroke, i, j in zip(*(part.split(max(1, at_once)) for part in touched), strict=True):
+        places[stroke, i, j] = draw(shape[stroke], lines[i], lines[j], pitch[stroke])
     return raster.view(count, size, size)
 
 
 @torch.no_grad()
-def _touched(draw: Callable[..., Tensor], shape: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Tiles that strokes may paint on: stroke, row and column of each.
+def _touched(draw: _Draw, shape: Tensor, size: int) -> Tiles:
+    """Tiles that strokes may paint on.
 
     A tile is asked as if it were one large pixel, as wide as the tile's diagonal and its pixels' soft edges.
     """
