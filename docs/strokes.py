@@ -69,8 +69,8 @@ def _section(family: StrokeFamily, last: dict[str, float]) -> str:
     return f"""
 ## {family.name}
 
-{family.summary.capitalize()}; {family.parameters} numbers with the colour. Neural renderer: validation L1
-{last["l1"]:.4f}, L2 {last["l2"]:.5f}.
+{family.summary.capitalize()}; {family.parameters} numbers with the colour.
+Neural renderer: validation L1 {last["l1"]:.4f}, L2 {last["l2"]:.5f}.
 
 ![{family.name} strokes, exact above neural](images/strokes/{family.name}.png)
 
