@@ -2,7 +2,7 @@
 
 A cell is a family and what draws its strokes while the agent learns (exact or neural). Each is trained for the same
 time, then judged on test pictures with exact strokes. Cells that the report holds already are left alone, so that the
-command can be stopped and repeated. Writes families.json and the table in families.md.
+command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.md.
 """
 
 import json
@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from lpaint.agent.model import TorchPaintingModel
@@ -23,6 +22,7 @@ from lpaint.device import Compute, choose_compute
 from lpaint.evaluation import evaluate, neural_gap, summarise
 from lpaint.files import write_json, write_text
 from lpaint.params import Params, load_params
+from lpaint.renderer.networks import NeuralRenderer, neural_rasteriser
 from lpaint.renderer.training import RendererTraining
 from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
@@ -46,6 +46,7 @@ def main(
     images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 96,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "families",
 ) -> None:
     """Train and judge every cell that the report lacks."""
     params = load_params(ROOT / "params.yaml")
@@ -54,17 +55,20 @@ def main(
     prepared = PreparedData.load(data)
     compute = choose_compute(params.base)
     out.mkdir(parents=True, exist_ok=True)
-    report = out / "families.json"
+    report = out / f"{report_name}.json"
     for name in families.split(","):
         variant = params.model_copy(update={"stroke": params.stroke.model_copy(update={"family": name})})
-        network: torch.nn.Module | None = None
+        network: NeuralRenderer | None = None
         for renderer in renderers.split(","):
             cells = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
             if f"{name}/{renderer}" in cells:
                 continue
             if network is None:
                 network, drawn = pretrain(variant, compute)
-            rasteriser = network if renderer == "neural" else exact_rasteriser(get_family(name), 64, compute.compile)
+            if renderer == "neural":
+                rasteriser = neural_rasteriser(network, compute)
+            else:
+                rasteriser = exact_rasteriser(get_family(name), params.stroke.canvas, compute.compile)
             cell = train(variant, prepared, compute, rasteriser, minutes)
             cell |= judge(cell.pop("training"), network, prepared, compute, images)
             cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}
@@ -72,11 +76,11 @@ def main(
             cells = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
             cells[f"{name}/{renderer}"] = cell
             write_json(report, dict(sorted(cells.items())))
-            write_text(out / "families.md", table(cells))
+            write_text(report.with_suffix(".md"), table(cells))
             print(name, renderer, json.dumps({key: value for key, value in cell.items() if key != "curve"}), flush=True)
 
 
-def pretrain(params: Params, compute: Compute) -> tuple[torch.nn.Module, dict[str, float]]:
+def pretrain(params: Params, compute: Compute) -> tuple[NeuralRenderer, dict[str, float]]:
     """The family's neural renderer as ``params.renderer`` asks, and its last validation."""
     with TemporaryDirectory() as folder:
         training = RendererTraining(params, compute, ResumeState(Path(folder)), NullTracker())
@@ -122,7 +126,7 @@ def _run(
 
 
 def judge(
-    training: AgentTraining, network: torch.nn.Module, data: PreparedData, compute: Compute, images: int
+    training: AgentTraining, network: NeuralRenderer, data: PreparedData, compute: Compute, images: int
 ) -> dict[str, Any]:
     """Test L2 by strokes, and the gap between neural and exact strokes among those that the agent paints."""
     model = TorchPaintingModel(training.agent.actor.eval(), training.actor_settings, compute)

@@ -15,7 +15,7 @@ from lpaint.files import replacing, write_json
 from lpaint.params import Params
 from lpaint.plots import save_curves
 from lpaint.provenance import digest_file
-from lpaint.renderer.networks import load_renderer
+from lpaint.renderer.networks import load_renderer, neural_rasteriser
 from lpaint.stage import run_stage
 from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
 from lpaint.tracking import Tracker
@@ -53,8 +53,7 @@ def run(params: Params, tracker: Tracker) -> None:
 
 def _rasteriser(params: Params, compute: Compute) -> Rasteriser:
     if params.agent.renderer == "neural":
-        network = load_renderer(RENDERER).to(compute.torch_device).requires_grad_(False)
-        return network
+        return neural_rasteriser(load_renderer(RENDERER), compute)
     return exact_rasteriser(get_family(params.stroke.family), params.stroke.canvas, compute.compile)
 
 

@@ -176,6 +176,21 @@ def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were() -> None:
         assert metrics[f"{name}/gradient_norm"] > 0.1
 
 
+def test_a_step_pairs_gradients_with_weights_whatever_their_order_in_memory() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, goal = torch.randn(2, 6, 4, 3, 3, generator=generator)
+    stepped = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = nn.Parameter(start.clone(memory_format=layout))
+        optimiser = torch.optim.Adam([weight], lr=0.1, fused=True)
+        agent = _worked_agent()
+        for _ in range(3):
+            # The gradient comes in the order of ``goal``, not in the weight's.
+            agent.descend(((weight.contiguous() - goal) ** 2).sum(), [weight], optimiser, 0.0)
+        stepped.append(weight.detach())
+    torch.testing.assert_close(stepped[0], stepped[1])
+
+
 def test_the_learning_rate_factor_scales_both_rates() -> None:
     agent = _worked_agent(critic={"learning_rate": 4e-3})
     _update(agent, _Recorder([0], [1.0]), factor=0.5)

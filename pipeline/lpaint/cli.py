@@ -48,6 +48,16 @@ class Device(StrEnum):
     cpu = "cpu"
 
 
+class Benchmark(StrEnum):
+    """What ``lpaint bench`` measures."""
+
+    train = "train"
+    paint = "paint"
+    render = "render"
+    replay = "replay"
+    prepare = "prepare"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every error of the user's is one sentence on stderr and a documented exit code."""
     try:
@@ -189,6 +199,49 @@ def strokes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         typer.echo(f"{family.name}: {family.summary}; {family.parameters} numbers, the last three red, green, blue")
         for parameter in family.shape:
             typer.echo(f"  {parameter.name:<9}{parameter.meaning}")
+
+
+@app.command()
+def bench(
+    what: Annotated[Benchmark, typer.Argument(help="What to measure.")],
+    profile: Annotated[
+        str | None, typer.Option(help="Measure at the sizes of a profile.  [default: of params.yaml]")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed repetitions, of which the median counts.")] = 5,
+    pictures: Annotated[int, typer.Option(min=64, help="prepare: how many pictures.")] = 2000,
+    onnx: Annotated[Path, typer.Option(help="paint: the trained agent.", metavar="FILE")] = Path("exports/actor.onnx"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
+) -> None:
+    """Measure speed on this machine: training, painting, drawing strokes, replay or preparation."""
+    from lpaint.device import choose_compute
+    from lpaint.params import load_params
+    from lpaint.profiles import params_with
+
+    params = params_with(Path(), profile) if profile is not None else load_params(Path("params.yaml"))
+    compute = choose_compute(params.base)
+    if what is Benchmark.train:
+        from lpaint.bench.training import bench_training
+
+        report = bench_training(params, compute, repeats)
+    elif what is Benchmark.paint:
+        from lpaint.bench.painting import bench_painting
+
+        report = bench_painting(onnx, compute.device, params.base.threads, repeats)
+    elif what is Benchmark.render:
+        from lpaint.bench.rendering import bench_rendering
+
+        report = bench_rendering(compute, repeats)
+    elif what is Benchmark.replay:
+        from lpaint.bench.replaying import bench_replay
+
+        report = bench_replay(params.agent.per, compute, repeats)
+    else:
+        from lpaint.bench.preparing import bench_preparing
+
+        report = bench_preparing(params, pictures)
+    typer.echo(report.table())
+    if json_file is not None:
+        report.save(json_file)
 
 
 @profile_app.command("list")

@@ -13,4 +13,6 @@ class TranslatedReLU(nn.Module):
         self.threshold = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x - self.threshold) + self.threshold
+        # In the precision of x: a float32 threshold would promote all that follows, and cost twice the memory traffic.
+        threshold = self.threshold.to(x.dtype)
+        return F.relu(x - threshold) + threshold

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from lpaint.errors import ParamsError
 from lpaint.files import write_text
-from lpaint.params import parse_params
+from lpaint.params import Params, parse_params
 
 
 def list_profiles(root: Path) -> list[tuple[str, str]]:
@@ -37,6 +37,22 @@ def apply_profile(root: Path, name: str) -> list[str]:
     Raises:
         ParamsError: no such profile, a key that params.yaml does not have, or an invalid result; the file is unchanged.
     """
+    text, _, changes = _merged(root, name)
+    write_text(root / "params.yaml", text)
+    return changes
+
+
+def params_with(root: Path, name: str) -> Params:
+    """``root``/params.yaml as the profile would make it; the file stays as it is.
+
+    Raises:
+        ParamsError: as ``apply_profile``.
+    """
+    return _merged(root, name)[1]
+
+
+def _merged(root: Path, name: str) -> tuple[str, Params, list[str]]:
+    """params.yaml with a profile: its text, comments kept, what it means, and what changed."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -47,9 +63,8 @@ def apply_profile(root: Path, name: str) -> list[str]:
     _merge(params, overlay, origin, "", changes)
     text = io.StringIO()
     yaml.dump(params, text)
-    parse_params(YAML(typ="safe", pure=True).load(text.getvalue()), f"params.yaml with profile {name}")
-    write_text(target, text.getvalue())
-    return changes
+    values = YAML(typ="safe", pure=True).load(text.getvalue())
+    return text.getvalue(), parse_params(values, f"params.yaml with profile {name}"), changes
 
 
 def _sections(yaml: YAML, path: Path, origin: str) -> Any:

@@ -98,8 +98,8 @@ class Ddpg:
                 group["lr"] = network.learning_rate * learning_rate_factor
         metrics |= self._update_critic(state, sample, replay)
         metrics |= self._update_actor(even)
-        _follow(self.actor_target, self.actor, self.settings.tau)
-        _follow(self.critic_target, self.critic, self.settings.tau)
+        self.follow(self.actor_target, self.actor, self.settings.tau)
+        self.follow(self.critic_target, self.critic, self.settings.tau)
         return metrics
 
     def update_discriminator(self, state: State, rng: torch.Generator) -> Metrics:
@@ -108,10 +108,12 @@ class Ddpg:
             return {}
         assert self.discriminator_optimiser is not None and self.discriminator_target is not None
         real, fake = pair(state.target, state.target), pair(state.after, state.target)
-        loss, metrics = self.gan.loss(self.discriminator, real, fake, rng)
+        network = self.discriminator
+        with self.compute.autocast():
+            loss, metrics = self.gan.loss(lambda pairs: network(pairs).float(), real, fake, rng)
         parameters = list(self.discriminator.parameters())
-        _descend(loss, parameters, self.discriminator_optimiser, 0.0)
-        _follow(self.discriminator_target, self.discriminator, self.settings.discriminator.tau)
+        self.descend(loss, parameters, self.discriminator_optimiser, 0.0)
+        self.follow(self.discriminator_target, self.discriminator, self.settings.discriminator.tau)
         return {"losses/discriminator": loss.detach()} | {f"gan/{key}": value for key, value in metrics.items()}
 
     def warm_up_discriminator(self, replay: UniformReplay, rng: torch.Generator) -> None:
@@ -138,7 +140,9 @@ class Ddpg:
         error = goal - value
         assert error.shape == sample.weights.shape, "a [B, 1] loss would broadcast against weights [B]"
         loss = (sample.weights * error.square()).mean()
-        norm = _descend(loss, list(self.critic.parameters()), self.critic_optimiser, self.settings.max_gradient_norm)
+        norm = self.descend(
+            loss, list(self.critic.parameters()), self.critic_optimiser, self.settings.max_gradient_norm
+        )
         replay.update_priorities(sample.indices, error)
         return {
             "losses/critic": loss.detach(),
@@ -156,8 +160,7 @@ class Ddpg:
         value = self._value(self.critic, state.before, after, state.target, later / max_steps)
         reward = self.reward(state.before, after, state.target)
         loss = -(reward + (later < max_steps).float() * value).mean()
-        # Gradients are asked of the actor's parameters alone, so the critic's weights get no backward pass.
-        norm = _descend(loss, list(self.actor.parameters()), self.actor_optimiser, self.settings.max_gradient_norm)
+        norm = self.descend(loss, list(self.actor.parameters()), self.actor_optimiser, self.settings.max_gradient_norm)
         return {
             "losses/actor": loss.detach(),
             "actor/reward": reward.detach().mean(),
@@ -172,6 +175,29 @@ class Ddpg:
         transitions = sample.transitions
         before, after = (image.float() / 255 for image in (transitions.before, transitions.after))
         return State(before, after, self.pictures.targets(transitions.view), transitions.step)
+
+    def descend(
+        self, loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, limit: float
+    ) -> Tensor:
+        """One optimiser step on ``parameters`` only, clipped to norm ``limit`` if above 0; returns the gradient's norm.
+
+        Gradients are asked of these parameters alone: the networks that a loss passes through get no backward pass of
+        their weights.
+        """
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            # torch's fused Adam on the CPU pairs elements by their order in memory, whatever the strides say.
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+        norm = nn.utils.clip_grad_norm_(parameters, limit if limit else float("inf"))
+        optimiser.step()
+        return norm
+
+    @torch.no_grad()
+    def follow(self, slow: nn.Module, fast: nn.Module, rate: float) -> None:
+        """Polyak averaging of parameters; buffers (running statistics of batch norm) are copied."""
+        torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), rate)
+        for slow_buffer, buffer in zip(slow.buffers(), fast.buffers(), strict=True):
+            slow_buffer.copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, targets, optimisers and the reward's scale."""
@@ -204,20 +230,3 @@ def _adam(network: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.
 
 def _frozen_copy(network: nn.Module) -> Any:
     return copy.deepcopy(network).requires_grad_(False).eval()
-
-
-def _descend(loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, limit: float) -> Tensor:
-    """One optimiser step on ``parameters`` only, clipped to norm ``limit`` if above 0; returns the gradient's norm."""
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    norm = nn.utils.clip_grad_norm_(parameters, limit if limit else float("inf"))
-    optimiser.step()
-    return norm
-
-
-@torch.no_grad()
-def _follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
-    """Polyak averaging of parameters; buffers (running statistics of batch norm) are copied."""
-    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), rate)
-    for slow_buffer, buffer in zip(slow.buffers(), fast.buffers(), strict=True):
-        slow_buffer.copy_(buffer)

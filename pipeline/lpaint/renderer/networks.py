@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lpaint.device import Compute
 from lpaint.errors import ParamsError
 from lpaint.params import Renderer, Stroke
-from lpaint.strokes import get_family
+from lpaint.strokes import Rasteriser, get_family
 from lpaint.weights import load_weights
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
@@ -102,6 +103,18 @@ def build_renderer(settings: dict[str, Any]) -> NeuralRenderer:
     if network == "enhanced":
         return EnhancedRenderer(*size, settings["activation"])
     raise ParamsError(f"renderer.network: there is no network {network!r}; choose one of enhanced, published")
+
+
+def neural_rasteriser(network: NeuralRenderer, compute: Compute) -> Rasteriser:
+    """The network as a rasteriser, in the run's precision up to the sigmoid; its weights are frozen."""
+    network.to(compute.torch_device).requires_grad_(False)
+
+    def rasterise(shape: Tensor) -> Tensor:
+        with compute.autocast():
+            logits = network.logits(shape)
+        return torch.sigmoid(logits.float())
+
+    return rasterise
 
 
 def renderer_settings(renderer: Renderer, stroke: Stroke) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Speed, measured: ``lpaint bench NAME`` prints a table, and JSON. Nothing here is timed in tests."""

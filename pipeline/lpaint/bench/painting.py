@@ -1,0 +1,38 @@
+"""``lpaint bench paint``: seconds to paint pictures with an exported agent, start-up not counted."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lpaint.bench.timing import Report, interleaved
+from lpaint.data import synthetic
+from lpaint.painting.model import OnnxPainter
+from lpaint.painting.picture import Plan, paint_picture
+from lpaint.painting.resample import resize
+
+# Height and width of the pictures, and how strokes are spent.
+_PAINTINGS = {
+    "200 strokes at 128 x 128": (128, 128, Plan(strokes=200)),
+    "500 strokes at 1024 x 768": (768, 1024, Plan(strokes=500)),
+    "grid of 4 x 4 at 1024 x 768": (768, 1024, Plan(divide=4)),
+}
+
+
+def bench_painting(onnx: Path, device: str, threads: int, repeats: int) -> Report:
+    """Paint a synthetic portrait at two sizes, within a budget and by a grid."""
+    model = OnnxPainter(onnx, device, threads)
+
+    def painting(height: int, width: int, plan: Plan) -> None:
+        paint_picture(model, _portrait(height, width), plan)
+
+    actions = {name: lambda plan=plan: painting(*plan) for name, plan in _PAINTINGS.items()}
+    seconds = interleaved(actions, repeats, warm_ups=1)
+    report = Report("paint", {"model": str(onnx), "device": model.device, "threads": threads, "repeats": repeats})
+    for name, value in seconds.items():
+        report.add(name, value, "s")
+    return report
+
+
+def _portrait(height: int, width: int) -> np.ndarray:
+    portrait = synthetic.draw(20_001, 0, max(height, width))
+    return resize(np.asarray(portrait, np.float32).transpose(2, 0, 1) / 255, height, width)

@@ -1,0 +1,49 @@
+"""``lpaint bench replay``: what drawing a batch and telling its errors costs, by replay and by its size."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lpaint.bench.timing import Report, interleaved
+from lpaint.bench.training import waiting
+from lpaint.device import Compute
+from lpaint.params import Per
+from lpaint.replay import PrioritizedReplay, Transitions, UniformReplay, View
+
+_BATCH = 96
+_CAPACITIES = {"32 k": 1 << 15, "1 M": 1 << 20}
+# Canvases of the least size: what is measured is the choosing, not the copying of pictures.
+_CANVAS = 1
+
+
+def bench_replay(per: Per, compute: Compute, repeats: int) -> Report:
+    """Milliseconds to sample a batch and to update its priorities, at two capacities, and how that grows."""
+    device = compute.torch_device
+    rng = torch.Generator(device).manual_seed(0)
+    errors = torch.rand(_BATCH, device=device)
+    actions: dict[str, Callable[[], Any]] = {}
+    for label, capacity in _CAPACITIES.items():
+        uniform = UniformReplay(capacity, _CANVAS, device)
+        prioritised = PrioritizedReplay(capacity, _CANVAS, device, alpha=per.alpha, epsilon=per.epsilon)
+        for name, replay in (("uniform", uniform), ("prioritised", prioritised)):
+            replay.add(_transitions(capacity, device, rng))
+            actions[f"{name}, {label}"] = _step(replay, errors, rng, per.beta)
+    seconds = interleaved(actions, repeats, waiting(compute))
+    report = Report("replay", {"batch": _BATCH, "device": compute.device, "repeats": repeats})
+    for name, value in seconds.items():
+        report.add(name, value * 1000, "ms")
+    report.add(
+        "growth of prioritised from 32 k to 1 M", seconds["prioritised, 1 M"] / seconds["prioritised, 32 k"], "x"
+    )
+    return report
+
+
+def _step(replay: UniformReplay, errors: torch.Tensor, rng: torch.Generator, beta: float) -> Callable[[], Any]:
+    return lambda: replay.update_priorities(replay.sample(_BATCH, rng, beta).indices, errors)
+
+
+def _transitions(count: int, device: torch.device, rng: torch.Generator) -> Transitions:
+    canvas = torch.zeros(count, 3, _CANVAS, _CANVAS, dtype=torch.uint8, device=device)
+    zero = torch.zeros(count, dtype=torch.int64, device=device)
+    return Transitions(canvas, canvas, View(zero, zero, zero, zero, zero.bool()), zero)

@@ -1,0 +1,93 @@
+"""``lpaint bench train``: an update of the agent against the plain one, and what a training spends its time on."""
+
+from collections.abc import Callable
+
+import torch
+
+from lpaint.agent.ddpg import Ddpg
+from lpaint.agent.environment import Compositor, Pictures, rollout
+from lpaint.agent.networks import Actor, Critic
+from lpaint.bench.plain import PlainDdpg
+from lpaint.bench.timing import Report, interleaved
+from lpaint.device import Compute
+from lpaint.gan import PairDiscriminator
+from lpaint.params import Params
+from lpaint.renderer.networks import build_renderer, neural_rasteriser, renderer_settings
+from lpaint.replay import UniformReplay, build_replay
+from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
+
+_PICTURES = 256
+# A step costs the same wherever it stands in its episode.
+_MOST_STEPS = 5
+
+
+def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
+    """Seconds of an update, plain and as trained, their ratio, and of a round of episodes, at the sizes of ``params``.
+
+    Pictures are noise and weights are fresh; neither changes the work.
+    """
+    settings, canvas, device = params.agent, params.stroke.canvas, compute.torch_device
+    plain = Compute(compute.device, "fp32", compute.threads, compile=False)
+    agents = {"update": _agent(Ddpg, params, compute), "plain update": _agent(PlainDdpg, params, plain)}
+    rng = torch.Generator(device).manual_seed(0)
+    agent = agents["update"]
+    steps = min(settings.max_steps, _MOST_STEPS)
+    episode = settings.environments * steps * len(settings.zoom)
+    replay = build_replay(settings.replay, episode, canvas, device, settings.per)
+
+    def play() -> None:
+        how = (settings.environments, steps, settings.flip)
+        for transitions in rollout(agent.pictures, agent.painter, agent.policy, *how, rng):
+            replay.add(transitions)
+
+    play()
+    actions: dict[str, Callable[[], object]] = {name: _updating(made, replay, rng) for name, made in agents.items()}
+    actions[f"round of {episode} transitions"] = play
+    seconds = interleaved(actions, repeats, waiting(compute))
+    sizes = {
+        "canvas": canvas,
+        "batch": settings.batch_size,
+        "width": settings.actor.width,
+        "renderer": settings.renderer if settings.renderer == "exact" else f"neural ({params.renderer.network})",
+        "replay": settings.replay,
+        "gan": settings.gan,
+        "device": compute.device,
+        "precision": compute.precision,
+        "threads": compute.threads,
+        "repeats": repeats,
+    }
+    report = Report("train", sizes)
+    for name, value in seconds.items():
+        report.add(name, value, "s")
+    report.add("ratio of plain to ours", seconds["plain update"] / seconds["update"], "")
+    report.add("transitions a second", episode / seconds[f"round of {episode} transitions"], "/s")
+    return report
+
+
+def waiting(compute: Compute) -> Callable[[], None]:
+    """What empties the device's queue before a clock is read."""
+    return torch.cuda.synchronize if compute.device == "cuda" else lambda: None
+
+
+def _agent(kind: type[Ddpg], params: Params, compute: Compute) -> Ddpg:
+    settings, canvas = params.agent, params.stroke.canvas
+    family = get_family(params.stroke.family)
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (_PICTURES, params.data.size, params.data.size, 3), dtype=torch.uint8)
+    pictures = Pictures(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
+    actor = Actor(canvas, settings.bundle, family.parameters, settings.actor.width)
+    critic = Critic(settings.critic.width)
+    discriminator = PairDiscriminator(settings.discriminator.width) if settings.gan != "none" else None
+    painter = Compositor(family, _rasteriser(params, compute))
+    return kind(settings, actor, critic, discriminator, pictures, painter, compute)
+
+
+def _rasteriser(params: Params, compute: Compute) -> Rasteriser:
+    if params.agent.renderer == "neural":
+        return neural_rasteriser(build_renderer(renderer_settings(params.renderer, params.stroke)).eval(), compute)
+    family, canvas = get_family(params.stroke.family), params.stroke.canvas
+    return exact_rasteriser(family, canvas, compute.compile)
+
+
+def _updating(agent: Ddpg, replay: UniformReplay, rng: torch.Generator) -> Callable[[], object]:
+    return lambda: agent.update(replay, 0.5, 1.0, rng)
