@@ -18,6 +18,7 @@ from lpaint.bench.timing import Report, interleaved
 from lpaint.bench.training import _agent, bench_training
 from lpaint.cli import main
 from lpaint.device import Compute
+from lpaint.errors import ParamsError
 from lpaint.replay import UniformReplay
 from lpaint.replay.buffer import Transitions, View
 
@@ -35,6 +36,8 @@ def test_a_report_is_a_table_and_json() -> None:
     report = Report("train", {"batch": 8})
     report.add("update", 0.25, "s")
     assert "batch 8" in report.table() and "0.25 s" in report.table()
+    with pytest.raises(ParamsError, match="name another file"):
+        report.save(Path(__file__) / "bench.json")
     content = json.loads(report.as_json())
     assert content["figures"] == {"update": {"value": 0.25, "unit": "s"}}
     assert content["machine"]["cores"] >= 1 and "torch" in content["machine"]["versions"]

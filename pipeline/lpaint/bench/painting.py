@@ -1,6 +1,8 @@
 """``lpaint bench paint``: seconds to paint pictures with an exported agent, start-up not counted."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +23,16 @@ _PAINTINGS = {
 def bench_painting(onnx: Path, device: str, threads: int, repeats: int) -> Report:
     """Paint a synthetic portrait at two sizes, within a budget and by a grid."""
     model = OnnxPainter(onnx, device, threads)
-
-    def painting(height: int, width: int, plan: Plan) -> None:
-        paint_picture(model, _portrait(height, width), plan)
-
-    actions = {name: lambda plan=plan: painting(*plan) for name, plan in _PAINTINGS.items()}
+    actions = {name: _painting(model, _portrait(*size), plan) for name, (*size, plan) in _PAINTINGS.items()}
     seconds = interleaved(actions, repeats, warm_ups=1)
     report = Report("paint", {"model": str(onnx), "device": model.device, "threads": threads, "repeats": repeats})
     for name, value in seconds.items():
         report.add(name, value, "s")
     return report
+
+
+def _painting(model: OnnxPainter, picture: np.ndarray, plan: Plan) -> Callable[[], Any]:
+    return lambda: paint_picture(model, picture, plan)
 
 
 def _portrait(height: int, width: int) -> np.ndarray:

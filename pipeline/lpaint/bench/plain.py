@@ -1,37 +1,23 @@
 """The update without any of what makes it fast: the yardstick of ``lpaint bench train``."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lpaint.agent.ddpg import Ddpg
-from lpaint.agent.environment import Compositor, Pictures
-from lpaint.agent.networks import Actor, Critic
-from lpaint.device import Compute
-from lpaint.gan import PairDiscriminator
-from lpaint.params import Agent
 
 
 class PlainDdpg(Ddpg):
     """The same mathematics in fp32, contiguous and unfused, as one first writes it.
 
     Every loss is propagated to every weight that it touches, wanted or not; Adam and the target networks are updated a
-    tensor at a time.
+    tensor at a time. Takes what ``Ddpg`` takes; the compute given is to be fp32 and uncompiled.
     """
 
-    def __init__(
-        self,
-        settings: Agent,
-        actor: Actor,
-        critic: Critic,
-        discriminator: PairDiscriminator | None,
-        pictures: Pictures,
-        painter: Compositor,
-        compute: Compute,
-    ) -> None:
-        plain = Compute(compute.device, "fp32", compute.threads, compile=False)
-        super().__init__(settings, actor, critic, discriminator, pictures, painter, plain)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         for name, part in self._parts().items():
             if isinstance(part, nn.Module):
                 part.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

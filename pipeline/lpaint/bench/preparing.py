@@ -1,18 +1,15 @@
 """``lpaint bench prepare``: pictures decoded and packed a second, against Pillow on one core."""
 
 import io
-import os
 import time
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from PIL import Image
-
 from lpaint.bench.timing import Report
 from lpaint.data import synthetic
 from lpaint.data.decode import decode, square
-from lpaint.data.prepare import prepare
+from lpaint.data.prepare import prepare, worker_count
 from lpaint.params import Params
 
 # The size of CelebA's aligned pictures.
@@ -37,8 +34,7 @@ def bench_preparing(params: Params, count: int) -> Report:
         started = time.perf_counter()
         prepare(params.model_copy(update={"data": data}), Path(folder) / "prepared", progress=False)
         together = count / (time.perf_counter() - started)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = params.data.workers or cores
+    workers = worker_count(params)
     report = Report("prepare", {"pictures": count, "from": f"{_WIDTH} x {_HEIGHT}", "to": size, "workers": workers})
     report.add("decoded and reduced on one core", single, "/s")
     report.add("prepared, start of the workers included", together, "/s")
@@ -48,7 +44,5 @@ def bench_preparing(params: Params, count: int) -> Report:
 
 def _jpeg(index: int) -> bytes:
     stream = io.BytesIO()
-    picture = synthetic.draw(0, index, _HEIGHT)
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.resize((_WIDTH, _HEIGHT)).save(stream, "JPEG", quality=90)
+    synthetic.draw(0, index, _HEIGHT).resize((_WIDTH, _HEIGHT)).save(stream, "JPEG", quality=90)
     return stream.getvalue()

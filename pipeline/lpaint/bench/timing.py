@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lpaint.files import write_json
+from lpaint.errors import ParamsError
+from lpaint.files import write_text
 
 _PACKAGES = ("lpaint", "torch", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow")
 
@@ -51,7 +52,15 @@ class Report:
         return json.dumps(content, indent=2)
 
     def save(self, path: Path) -> None:
-        write_json(path, json.loads(self.as_json()))
+        """Write the JSON to a file.
+
+        Raises:
+            ParamsError: it cannot be written there.
+        """
+        try:
+            write_text(path, self.as_json() + "\n")
+        except OSError as error:
+            raise ParamsError(f"--json {path}: cannot be written ({error.strerror}); name another file") from None
 
 
 def describe_machine() -> dict[str, Any]:

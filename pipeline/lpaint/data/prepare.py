@@ -79,6 +79,11 @@ def source_digest(params: Params) -> str:
     return open_source(params).digest()
 
 
+def worker_count(params: Params) -> int:
+    """Decoding processes that ``data.workers`` asks for; 0 = all cores."""
+    return params.data.workers or os.cpu_count() or 1
+
+
 def _spread(names: list[str], count: int) -> list[str]:
     """At most ``count`` names at even distances, in order."""
     if count >= len(names):
@@ -118,7 +123,7 @@ def _shorten(path: Path, count: int) -> None:
 
 def _decode_all(params: Params, source: Source, names: list[str]) -> Iterator[_Decoded]:
     decode = partial(_decode_one, source, params.data.size, params.data.fit)
-    workers = params.data.workers or os.cpu_count() or 1
+    workers = worker_count(params)
     if workers == 1 or len(names) < 4 * _CHUNK:
         yield from map(decode, names)
         return

@@ -1,5 +1,7 @@
 """Reading any picture as RGB floats, and writing pictures whole or not at all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +78,19 @@ def write_image(path: Path, picture: np.ndarray) -> None:
 
 def write_pixels(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 [H, W, 3] as it is; see ``write_image``."""
+    with writing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, quality=95)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name that takes ``path``'s place on success.
+
+    Raises:
+        ImageError: the file cannot be written.
+    """
     try:
         with replacing(path) as temporary:
-            Image.fromarray(pixels).save(temporary, quality=95)
+            yield temporary
     except OSError as error:
         raise ImageError(f"{path}: cannot be written ({error.strerror or error}); choose another place by -o") from None

@@ -6,8 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lpaint.errors import ImageError
-from lpaint.files import replacing
+from lpaint.painting.image import writing
 from lpaint.painting.painter import Strokes
 
 # Coordinates are whole numbers of this many to a frame's side: a 100th of a pixel of the agent's canvas or finer.
@@ -31,11 +30,8 @@ def write_svg(path: Path, model: VectorModel, strokes: Strokes, height: int, wid
     Raises:
         ImageError: the file cannot be written.
     """
-    try:
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in svg_lines(model, strokes, height, width))
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error.strerror or error}); choose another place by -o") from None
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in svg_lines(model, strokes, height, width))
 
 
 def svg_lines(model: VectorModel, strokes: Strokes, height: int, width: int) -> Iterator[str]:
