@@ -120,7 +120,7 @@ def _run(
     agent = params.agent.model_copy(update={"updates": updates})
     with TemporaryDirectory() as folder:
         variant = params.model_copy(update={"agent": agent})
-        training = AgentTraining(variant, data, compute, rasteriser, ResumeState(Path(folder)), NullTracker())
+        training = AgentTraining(variant, data, compute, lambda _: rasteriser, ResumeState(Path(folder)), NullTracker())
         training.run(on_round)
     return training
 

@@ -4,6 +4,8 @@ Writes models/actor.safetensors, reports/training.json and reports/training/ (cu
 """
 
 import csv
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def run(params: Params, tracker: Tracker) -> None:
     with resume_state("train_agent", key) as resume:
         tracker.resume_from(resume.directory)
         tracker.log_params({f"compute.{name}": value for name, value in compute.as_dict().items()})
-        training = AgentTraining(params, data, compute, _rasteriser(params, compute), resume, tracker)
+        training = AgentTraining(params, data, compute, _rasterisers(params, compute), resume, tracker)
         result = training.run()
         _write_curve(result.progress, tracker)
         write_json(REPORT, _report(result.progress, params))
@@ -51,10 +53,11 @@ def run(params: Params, tracker: Tracker) -> None:
         resume.clear()
 
 
-def _rasteriser(params: Params, compute: Compute) -> Rasteriser:
+def _rasterisers(params: Params, compute: Compute) -> Callable[[int], Rasteriser]:
     if params.agent.renderer == "neural":
-        return neural_rasteriser(load_renderer(RENDERER), compute)
-    return exact_rasteriser(get_family(params.stroke.family), params.stroke.canvas, compute.compile)
+        neural = neural_rasteriser(load_renderer(RENDERER), compute)
+        return lambda canvas: neural
+    return partial(exact_rasteriser, get_family(params.stroke.family), compiled=compute.compile)
 
 
 def _report(progress: Progress, params: Params) -> dict[str, Any]:

@@ -7,22 +7,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_params
 from torch import Tensor
 from torch.nn import functional as F
 
-from lpaint.agent.environment import Compositor, Pictures, rollout, to_bytes
+from lpaint.agent.environment import Compositor, rollout, to_bytes
 from lpaint.agent.model import TorchPaintingModel, build_actor, load_actor
 from lpaint.agent.networks import Actor, Critic
-from lpaint.agent.reward import RewardModel
+from lpaint.agent.pictures import Pictures
+from lpaint.agent.reward import RewardModel, edge_weight
 from lpaint.device import Compute
 from lpaint.errors import ModelError
 from lpaint.layers import TranslatedReLU
-from lpaint.params import Reward
+from lpaint.params import Agent, Reward
 from lpaint.replay import Transitions, View
-from lpaint.strokes import exact_rasteriser, get_family
+from lpaint.strokes import composite, exact_rasteriser, get_family
 from lpaint.weights import save_weights
 
-SETTINGS: dict[str, Any] = {"canvas": 16, "family": "bezier", "bundle": 2, "width": 4, "max_steps": 3, "zoom": [1, 2]}
+SETTINGS: dict[str, Any] = {
+    "canvas": 16,
+    "family": "bezier",
+    "bundle": 2,
+    "width": 4,
+    "max_steps": 3,
+    "zoom": [1, 2],
+    "fit_colours": "rollouts",
+    "start": "mean",
+    "head": "pooled",
+    "blocks": 2,
+}
 CPU = torch.device("cpu")
 
 
@@ -48,6 +61,13 @@ def _pictures(zoom: list[int], rows: tuple[int, ...] = (0, 2), canvas: int = 16)
     return Pictures(_photographs(), torch.tensor(rows), canvas, zoom, CPU)
 
 
+def _episode(environments: int, max_steps: int, **changes: Any) -> Agent:
+    """Settings of an episode as published; ``changes`` go on top."""
+    plain = {"fit_colours": "never", "start": "black", "crops": "random", "carry": "pixels", "flip": False}
+    sizes = {"environments": environments, "max_steps": max_steps}
+    return tiny_params(agent={**plain, **sizes, **changes}).agent
+
+
 def _joined(parts: list[Transitions]) -> tuple[Tensor, Tensor, Tensor]:
     """All canvases before, after, and steps: [K, B, ...]."""
     return tuple(torch.stack([getattr(part, name) for part in parts]) for name in ("before", "after", "step"))  # type: ignore[return-value]
@@ -65,6 +85,32 @@ def test_the_actor_gives_a_bundle_of_strokes_in_the_unit_cube(side: int) -> None
     assert strokes.shape == (3, 5, 13)
     assert strokes.min() > 0 and strokes.max() < 1
     assert strokes.dtype == torch.float32
+
+
+def test_every_stroke_of_an_attentive_actor_looks_for_itself() -> None:
+    torch.manual_seed(0)
+    actor = Actor(32, 3, 13, 4, "attention", 1)
+    canvas, target = torch.rand(2, 5, 3, 32, 32)
+    strokes = actor(canvas, target, torch.rand(5))
+    assert strokes.shape == (5, 3, 13) and strokes.min() > 0 and strokes.max() < 1
+    assert actor(canvas[:2, :, :16, :16], target[:2, :, :16, :16], torch.rand(2)).shape == (2, 3, 13)
+    strokes.sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in actor.head.parameters())
+
+
+def test_an_attentive_actor_starts_from_the_targets_colours() -> None:
+    torch.manual_seed(0)
+    actor = Actor(32, 2, 13, 4, "attention").eval()
+    torch.nn.init.zeros_(actor.head.out.weight)
+    torch.nn.init.zeros_(actor.head.out.bias)
+    target = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    strokes = actor(torch.zeros(1, 3, 32, 32), target, torch.zeros(1))
+    torch.testing.assert_close(strokes[0, :, 10:], torch.tensor([[0.2, 0.5, 0.9]] * 2), atol=1e-4, rtol=0)
+
+
+def test_fewer_blocks_make_a_smaller_actor() -> None:
+    sizes = [sum(p.numel() for p in Actor(16, 2, 13, 4, "pooled", blocks).parameters()) for blocks in (1, 2)]
+    assert sizes[0] < sizes[1]
 
 
 @pytest.mark.parametrize("changed", ["canvas", "target", "fraction"])
@@ -135,6 +181,7 @@ def test_the_painting_model_is_the_actor_and_the_exact_rasteriser() -> None:
     actor = build_actor(SETTINGS).eval()
     model = TorchPaintingModel(actor, SETTINGS, Compute("cpu", "fp32", 1, False))
     assert (model.canvas, model.bundle, model.max_steps, model.zoom, model.reach) == (16, 2, 3, (1, 2), 0.26)
+    assert (model.fitted, model.start) == (True, "mean")
     canvas, target = np.random.default_rng(0).random((2, 3, 3, 16, 16))
     fraction = np.array([0.0, 1 / 3, 2 / 3])
     strokes = model.act(canvas, target, fraction)
@@ -199,7 +246,7 @@ def test_an_episode_zooms_in_with_its_canvas() -> None:
         return torch.full((4, 2, 13), 0.25)
 
     painter = Compositor(get_family("bezier"), lambda shape: torch.full((len(shape), 16, 16), 0.5))
-    parts = list(rollout(pictures, painter, policy, 4, 3, True, _rng(2)))
+    parts = list(rollout(pictures, painter, policy, _episode(4, 3, flip=True), _rng(2)))
     before, after, step = _joined(parts)
     assert step.tolist() == [[k] * 4 for k in (0, 1, 2)] * 3
     assert [part.view.level.unique().tolist() for part in parts] == [[level] for level in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
@@ -224,7 +271,7 @@ def test_an_episode_starts_black_and_keeps_what_is_painted() -> None:
     strokes = torch.rand(9, 2, 2, 13, generator=_rng(3))
     order = iter(strokes)
     painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
-    parts = list(rollout(_pictures([1]), painter, lambda *_: next(order), 2, 9, False, _rng()))
+    parts = list(rollout(_pictures([1]), painter, lambda *_: next(order), _episode(2, 9), _rng()))
     before, after, _ = _joined(parts)
     assert before[0].max() == 0 and after[-1].max() > 0
     assert torch.equal(before[1:], after[:-1])
@@ -240,7 +287,7 @@ def test_zooming_in_enlarges_what_is_painted_there() -> None:
     family = get_family("bezier")
     strokes = torch.rand(2, 3, 13, generator=_rng(4))
     painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
-    whole, closer = rollout(_pictures([1, 2]), painter, lambda *_: strokes, 2, 1, False, _rng(5))
+    whole, closer = rollout(_pictures([1, 2]), painter, lambda *_: strokes, _episode(2, 1), _rng(5))
     for i in range(2):
         # A corner in the picture of 32 pixels is half as far on the canvas of 16.
         top, left = int(closer.view.top[i]) // 2, int(closer.view.left[i]) // 2
@@ -248,6 +295,79 @@ def test_zooming_in_enlarges_what_is_painted_there() -> None:
         enlarged = F.interpolate(cut, size=(16, 16), mode="bilinear", align_corners=False)[0]
         assert enlarged.std() > 10
         assert (closer.before[i] - enlarged).abs().max() <= 1.01
+
+
+def test_crops_are_drawn_where_the_error_is() -> None:
+    pictures = _pictures([1, 2])
+    view = pictures.whole(400, False, _rng())
+    canvas = pictures.targets(view)
+    error = torch.zeros(400, 16, 16)
+    error[:, 0, 0] = 1
+    everywhere, _ = pictures.closer(view, canvas, 1, _rng(1))
+    there, _ = pictures.closer(view, canvas, 1, _rng(1), error)
+    assert everywhere.top.float().mean() > 6
+    assert there.top.max() == there.left.max() == 0, "only the first corner has the pixel in its window"
+    # Three times the error at the other end: three times the crops.
+    error[:, -1, -1] = 3
+    top = pictures.closer(view, canvas, 1, _rng(1), error)[0].top
+    assert set(top.tolist()) == {0, 16} and (top == 16).float().mean().item() == pytest.approx(0.75, abs=0.06)
+    # No error anywhere: anywhere.
+    blank, _ = pictures.closer(view, canvas, 1, _rng(1), torch.zeros(400, 16, 16))
+    assert blank.left.unique().numel() > 4
+
+
+def test_strokes_are_drawn_again_on_a_crop() -> None:
+    family = get_family("bezier")
+    strokes = torch.rand(2, 3, 13, generator=_rng(4))
+    painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
+    settings = _episode(2, 1, carry="strokes", flip=True)
+    _, second, third = rollout(_pictures([1, 2, 4]), painter, lambda *_: strokes, settings, _rng(5))
+    for part, shrunk in ((second, 2), (third, 4)):
+        for i in range(2):
+            # The same, drawn on the whole picture at the crop's own resolution, and cut.
+            frames = (
+                [(0, 0, 32)]
+                if part is second
+                else [(0, 0, 32), (int(second.view.top[i]), int(second.view.left[i]), 16)]
+            )
+            size = 16 * shrunk
+            centres = (torch.arange(size) + 0.5) / size * 32
+            canvas = torch.zeros(1, 3, size, size)
+            for top, left, side in frames:
+                places = [((centres - corner) / side).expand(3, -1) for corner in (top, left)]
+                pitch = torch.full((3, 2), 32 / size / side)
+                alpha = family.rasterise(strokes[i, :, :10], *places, pitch)
+                canvas = composite(canvas, alpha[None], strokes[i : i + 1, :, 10:])
+            at = [int(corner[i]) * size // 32 for corner in (part.view.top, part.view.left)]
+            cut = canvas[0, :, at[0] : at[0] + 16, at[1] : at[1] + 16]
+            assert cut.std() > 0.01
+            assert (part.before[i] / 255 - cut).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(("start", "expected"), [("black", 0.0), ("white", 1.0), ("mean", None)])
+def test_an_episode_starts_from_the_ground_that_is_asked_for(start: str, expected: float | None) -> None:
+    pictures = _pictures([1])
+    painter = Compositor(get_family("bezier"), lambda shape: torch.zeros(len(shape), 16, 16))
+    (part,) = rollout(
+        pictures, painter, lambda *_: torch.zeros(2, 2, 13), _episode(2, 1, start=start, zoom=[1]), _rng()
+    )
+    mean = pictures.targets(part.view).mean((2, 3), keepdim=True)
+    ground = mean if expected is None else torch.full_like(mean, expected)
+    assert (part.before / 255 - ground).abs().max() <= 0.51 / 255
+
+
+@pytest.mark.parametrize(("fit", "in_loss", "in_episode"), [("never", 0, 0), ("rollouts", 0, 1), ("always", 1, 1)])
+def test_colours_are_fitted_where_they_are_told(fit: str, in_loss: int, in_episode: int) -> None:
+    painter = Compositor(get_family("bezier"), lambda shape: torch.ones(len(shape), 16, 16), fit)
+    canvas, target, strokes = torch.zeros(1, 3, 16, 16), torch.full((1, 3, 16, 16), 0.7), torch.full((1, 2, 13), 0.1)
+    laid, painted = painter.paint(canvas, strokes, target)
+    for value, fitted in (
+        (laid, in_episode),
+        (painted[..., 10:], in_episode),
+        (painter.imagine(canvas, strokes, target), in_loss),
+    ):
+        assert value.mean().item() == pytest.approx(0.7 if fitted else 0.1, abs=4e-3)
+    assert torch.equal(painted[..., :10], strokes[..., :10])
 
 
 def test_bytes_are_rounded() -> None:
@@ -258,7 +378,7 @@ def test_bytes_are_rounded() -> None:
 
 
 def _reward(score: Any = None, **settings: Any) -> RewardModel:
-    defaults = {"l2": 1.0, "l2_form": "difference", "l2_epsilon": 0.01, "gan": 0.0, "gan_scale": "none"}
+    defaults = {"l2": 1.0, "l2_form": "difference", "l2_epsilon": 0.01, "edges": 0.0, "gan": 0.0, "gan_scale": "none"}
     return RewardModel(Reward(**{**defaults, **settings}), score, CPU)
 
 
@@ -308,3 +428,19 @@ def test_without_scaling_nothing_is_observed() -> None:
     reward = _reward(_brightness, gan=1.0, gan_scale="none")
     reward.observe(BEFORE, AFTER, TARGET)
     assert reward.mean_square.item() == 1
+
+
+def test_edges_weigh_more_and_the_mean_weight_is_one() -> None:
+    target = torch.zeros(1, 3, 8, 8)
+    target[..., 4:] = 1
+    weight = edge_weight(target, 2.0)
+    assert weight.shape == (1, 1, 8, 8) and weight.mean().item() == pytest.approx(1, abs=1e-5)
+    assert weight[0, 0, 4, 3] > 5 * weight[0, 0, 4, 0]
+    # An error of the same size costs more on the edge than off it.
+    before = target.clone()
+    on, off = target.clone(), target.clone()
+    on[..., 3] += 0.5
+    off[..., 0] += 0.5
+    reward = _reward(l2_form="difference", edges=2.0)
+    assert reward(before, on, target).item() < reward(before, off, target).item() < 0
+    torch.testing.assert_close(edge_weight(torch.full((1, 3, 8, 8), 0.3), 5.0), torch.ones(1, 1, 8, 8))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lpaint.agent.ddpg import Ddpg
-from lpaint.agent.environment import Compositor, Pictures, rollout
+from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.networks import Actor, Critic
+from lpaint.agent.pictures import Pictures
 from lpaint.device import Compute
 from lpaint.gan import PairDiscriminator
 from lpaint.params import Agent, load_params
@@ -27,6 +28,8 @@ PLAIN: dict[str, Any] = {
     "zoom": [1],
     "max_steps": 3,
     "bundle": 1,
+    "fit_colours": "never",
+    "horizon": 1,
     "batch_size": 4,
     "discount": 0.8,
     "tau": 0.25,
@@ -102,7 +105,8 @@ def _worked_agent(**changes: Any) -> Ddpg:
     painter = Compositor(FAMILY, lambda shape: torch.full((len(shape), 4, 4), 0.5))
     actor: Any = _ConstantActor(0.4)
     critic: Any = _LinearCritic(2.0, 0.5)
-    agent = Ddpg(_settings(**changes), actor, critic, None, pictures, painter, Compute("cpu", "fp32", 1, False))
+    agent = Ddpg(_settings(**changes), actor, critic, None, Compute("cpu", "fp32", 1, False))
+    agent.show(pictures, painter)
     with torch.no_grad():
         agent.actor_target.grey.fill_(0.6)
         agent.critic_target.slope.fill_(1.0)
@@ -129,6 +133,31 @@ def test_the_critics_error_by_hand() -> None:
     assert replay.errors.tolist() == pytest.approx(ERRORS, abs=1e-6)
     assert metrics["losses/critic"] == pytest.approx((ERRORS[0] ** 2 + 0.5 * ERRORS[1] ** 2) / 3, abs=1e-6)
     assert metrics["critic/td_error"] == pytest.approx(sum(map(abs, ERRORS)) / 3, abs=1e-6)
+
+
+def test_the_critics_goal_may_look_further_ahead() -> None:
+    # Two steps by hand: s'' = 0.4 and, by the same strokes, then 0.5: r'' = 0.6^2 - 0.5^2 = 0.11.
+    agent, replay = _worked_agent(horizon=2), _Recorder([0, 1, 2], [1.0, 1.0, 1.0])
+    _update(agent, replay)
+    goals = [0.8 * 0.28 + 0.64 * 0.11, 0.8 * 0.28, 0.0]
+    values = [2 * 0.2 + 0.5 / 3, 2 * 0.2 + 0.5 * 2 / 3, 0.0]
+    assert replay.errors.tolist() == pytest.approx([g - v for g, v in zip(goals, values, strict=True)], abs=1e-6)
+
+
+def test_beyond_a_long_horizon_comes_the_value() -> None:
+    agent, replay = _worked_agent(horizon=2, max_steps=4), _Recorder([0], [1.0])
+    _update(agent, replay)
+    goal = 0.8 * 0.28 + 0.64 * (0.11 + 0.5 - 0.3 * 3 / 4)
+    assert replay.errors.item() == pytest.approx(goal - (2 * 0.2 + 0.5 / 4), abs=1e-6)
+
+
+def test_without_a_future_there_is_no_critic() -> None:
+    agent, replay = _worked_agent(discount=0.0), _Recorder([0, 1, 2], [1.0, 1.0, 1.0])
+    critic: Any = agent.critic
+    metrics = _update(agent, replay)
+    assert not any("critic" in name for name in metrics)
+    assert metrics["losses/actor"] == pytest.approx(-0.36, abs=1e-6), "the reward alone"
+    assert (critic.slope.item(), critic.late.item()) == (2.0, 0.5)
 
 
 def test_a_bundle_is_discounted_stroke_by_stroke() -> None:
@@ -210,16 +239,17 @@ def test_the_actors_batch_is_drawn_as_told(sampling: str, even: int) -> None:
 
 def _agent(device: str = "cpu", **changes: Any) -> tuple[Ddpg, PrioritizedReplay]:
     torch.manual_seed(0)
-    settings = _settings(**{"gan": "wgan_gp", "zoom": [1, 2], **changes})
+    settings = _settings(**{"gan": "wgan_gp", "zoom": [1, 2], "environments": 4, **changes})
     images = torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8)
     pictures = Pictures(images, torch.arange(4), 16, settings.zoom, torch.device(device))
     painter = Compositor(FAMILY, exact_rasteriser(FAMILY, 16, compiled=False))
     discriminator = PairDiscriminator(4) if settings.gan != "none" else None
     networks = Actor(16, settings.bundle, FAMILY.parameters, 4), Critic(4), discriminator
-    agent = Ddpg(settings, *networks, pictures, painter, Compute(device, "fp32", 1, False))
+    agent = Ddpg(settings, *networks, Compute(device, "fp32", 1, False))
+    agent.show(pictures, painter)
     replay = PrioritizedReplay(32, 16, device)
     rng = torch.Generator(device).manual_seed(1)
-    for transitions in rollout(pictures, painter, agent.policy, 4, settings.max_steps, True, rng):
+    for transitions in rollout(pictures, painter, agent.policy, settings, rng):
         replay.add(transitions)
     return agent, replay
 
@@ -282,8 +312,8 @@ def test_the_reward_is_the_target_discriminators() -> None:
 
 
 def test_the_critic_learns_its_target() -> None:
-    # With no worth in the future every target is zero.
-    agent, replay = _agent(gan="none", discount=0.0)
+    # With next to no worth in the future every target is next to zero.
+    agent, replay = _agent(gan="none", discount=1e-9)
     losses = [_update(agent, replay)["losses/critic"] for _ in range(40)]
     assert sum(losses[-5:]) < 0.1 * sum(losses[:5])
 

@@ -78,6 +78,8 @@ def test_metadata_tells_how_to_paint_and_where_the_model_is_from(chain: Path) ->
         "canvas": "16",
         "bundle": "2",
         "max_steps": "3",
+        "fit_colours": tiny_params().agent.fit_colours,
+        "start": tiny_params().agent.start,
         "zoom": "[1, 2]",
         "family": "bezier",
         "stroke_parameters": "13",

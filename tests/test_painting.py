@@ -16,6 +16,7 @@ class Dabs:
     """Two opaque dabs an action that reach ``overhang`` beyond the frame; remembers the fractions it is told."""
 
     canvas, bundle, max_steps, reach = 8, 2, 3, 0.26
+    fitted, start = False, "black"
 
     def __init__(self, zoom: tuple[int, ...] = (1, 2), overhang: float = 0.0) -> None:
         self.zoom, self.overhang = zoom, overhang
@@ -214,3 +215,37 @@ def test_drawing_stroke_by_stroke_paints_what_drawing_together_does(monkeypatch:
         np.testing.assert_array_equal(each.frames, together.frames)
     for budget in (5, 30):
         np.testing.assert_allclose(paintings[0].snapshots[budget], paintings[1].snapshots[budget], atol=1e-6)
+
+
+class _Wrong(Dabs):
+    """Dabs whose colours are all grey."""
+
+    def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+        strokes = super().act(canvas, target, fraction)
+        strokes[:, :, 10:] = 0.5
+        return strokes
+
+
+@pytest.mark.parametrize("limit", [1, 1 << 14])
+def test_a_fitted_colour_is_the_shapes_best(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lpaint.painting.painter._LARGE_WINDOW", limit)
+    model = _Wrong()
+    model.fitted = True
+    painting = paint_by_error(model, _quarters()[None], [2, 100])
+    np.testing.assert_allclose(painting.snapshots[2][0, :, :16], 0.3, atol=1e-3)
+    assert _error(painting.snapshots[100][0], _quarters()) < 1e-4
+    *_, drawn = draw_strokes(model, painting.strokes[0], 32, 48)
+    np.testing.assert_allclose(drawn, painting.snapshots[100][0], atol=1e-5)
+
+
+@pytest.mark.parametrize("ground", ["white", "mean"])
+def test_a_painting_starts_from_the_models_ground(ground: str) -> None:
+    model = Dabs()
+    model.start = ground
+    target = np.random.default_rng(3).random((2, 3, 24, 24), np.float32)
+    painting = paint_by_error(model, target, [3])
+    for b in range(2):
+        bare, *_, drawn = (canvas.copy() for canvas in draw_strokes(model, painting.strokes[b], 24, 24))
+        expected = np.ones(3) if ground == "white" else target[b].mean((1, 2))
+        np.testing.assert_allclose(bare[:, 5, 7], expected, atol=1e-6)
+        np.testing.assert_allclose(drawn, painting.snapshots[3][b], atol=1e-5)

@@ -145,6 +145,15 @@ def test_bad_value_is_named(key: str, value: Any, words: str) -> None:
         ({"data.source": "synthetic", "data.limit": 0}, "data.limit: 0 (all images) makes no sense"),
         ({"data.test_fraction": 0.5, "data.validation_fraction": 0.5}, "leaves nothing to train on"),
         ({"data.size": 32, "stroke.canvas": 48}, "stroke.canvas: 48 is larger than data.size 32"),
+        ({"agent.discount": 0.0}, "agent.replay: prioritized needs temporal-difference errors"),
+        (
+            {"agent.curriculum.share": 0.3, "agent.renderer": "neural"},
+            "agent.curriculum.share: is above 0, but a neural",
+        ),
+        (
+            {"data.size": 64, "agent.curriculum.canvas": 96, "agent.curriculum.share": 0.5},
+            "agent.curriculum.canvas: 96 is larger than data.size 64",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_named(changes: dict[str, Any], words: str) -> None:

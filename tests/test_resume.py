@@ -1,5 +1,6 @@
 """N + N = 2N: a training that was stopped and resumed ends with exactly the weights of an unbroken one."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ class StoppedError(Exception):
 
 def _agent(params: Params, chain: Path, folder: Path) -> AgentTraining:
     data, compute = PreparedData.load(chain / "data/prepared"), choose_compute(params.base)
-    rasteriser = exact_rasteriser(get_family(params.stroke.family), params.stroke.canvas, compiled=False)
-    return AgentTraining(params, data, compute, rasteriser, ResumeState(folder), NullTracker())
+    rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=False)
+    return AgentTraining(params, data, compute, rasterisers, ResumeState(folder), NullTracker())
 
 
 def _stop_at(update: int) -> Any:
@@ -130,16 +131,60 @@ def test_frozen_discriminator_stays_as_it_was(chain: Path, tmp_path: Path) -> No
     ids=["no gan", "gan alone", "neural renderer", "as published", "shared batch"],
 )
 def test_every_variant_trains(chain: Path, tmp_path: Path, agent: dict[str, Any]) -> None:
-    from stages.train_agent import _rasteriser
+    from stages.train_agent import _rasterisers
 
     params = tiny_params(agent={**agent, "updates": 8})
     data, compute = PreparedData.load(chain / "data/prepared"), choose_compute(params.base)
     patch = pytest.MonkeyPatch()
     patch.chdir(chain)
-    rasteriser = _rasteriser(params, compute)
+    rasterisers = _rasterisers(params, compute)
     patch.undo()
-    training = AgentTraining(params, data, compute, rasteriser, ResumeState(tmp_path), NullTracker())
+    training = AgentTraining(params, data, compute, rasterisers, ResumeState(tmp_path), NullTracker())
     start = training.best
     result = training.run()
     assert result.progress.update == 8
     assert any(not torch.equal(value, start[name]) for name, value in training.agent.actor.state_dict().items())
+
+
+def test_a_curriculum_begins_small_and_resumes_at_either_size(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = tiny_params(stroke={"canvas": 32}, agent={"curriculum": {"canvas": 16, "share": 0.5}})
+    sizes = []
+    whole = _agent(params, chain, tmp_path / "whole")
+    result = whole.run(lambda _: sizes.append((whole.pictures.canvas, whole.replay.size)))
+    assert [size for size, _ in sizes] == [16, 16, 32, 32]
+    assert sizes[2][1] == sizes[0][1] < sizes[1][1], "the replay starts anew with the canvas"
+    assert result.settings["canvas"] == 32
+    for stop in (4, 12):
+        with pytest.raises(StoppedError):
+            _agent(params, chain, tmp_path / str(stop)).run(_stop_at(stop))
+        resumed = _agent(params, chain, tmp_path / str(stop)).run()
+        assert f"resumed at update {stop}" in capsys.readouterr().out
+        assert torch.equal(_weights(resumed), _weights(result))
+
+
+def test_the_average_is_kept_where_it_is_asked_for(chain: Path, tmp_path: Path) -> None:
+    training = _agent(tiny_params(agent={"actor": {"average": True}}), chain, tmp_path)
+    result = training.run()
+    assert min(result.progress.curve, key=lambda row: row["l2"])["update"] == 16, "or the comparison tells nothing"
+    kept = result.actor.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in training.agent.actor_target.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"schedule": "step", "decay_at": [0.5], "decay_by": 0.1}, [1.0, 1.0, 0.1, 0.1]),
+        ({"schedule": "cosine"}, [1.0, 0.853553, 0.5, 0.146447]),
+        ({"schedule": "step", "decay_at": [], "warmup_updates": 10}, [0.1, 0.5, 0.9, 1.0]),
+    ],
+)
+def test_learning_rates_follow_their_schedule(
+    chain: Path, tmp_path: Path, settings: dict[str, Any], expected: list[float]
+) -> None:
+    training = _agent(tiny_params(agent=settings), chain, tmp_path)
+    factors = []
+    for training.progress.update in (0, 4, 8, 12):
+        factors.append(training._learning_rate_factor(training.progress.update / 16))
+    assert factors == pytest.approx(expected, abs=1e-5)

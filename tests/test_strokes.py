@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lpaint.errors import ParamsError
-from lpaint.strokes import composite, family_names, get_family, pixel_centres
+from lpaint.painting.fit import fit_colour as painting_fit
+from lpaint.strokes import composite, family_names, fit_colour, get_family, pixel_centres
 
 BEZIER = get_family("bezier")
 
@@ -262,3 +263,25 @@ def test_no_pixel_differs_much_from_a_dense_row_of_discs() -> None:
     dense = (margin * size + 0.5).clamp(0, 1)
     # A single wrong pixel would be a speck in the painting.
     assert (family.rasterise(shape, rows, columns, pitch) - dense).abs().max() < 0.15
+
+
+def test_the_fitted_colour_is_the_least_squares_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    canvas, target = torch.rand(2, 4, 3, 8, 8, generator=generator)
+    alpha = torch.rand(4, 8, 8, generator=generator)
+    wish = torch.rand(4, 3, generator=generator)
+    colour = fit_colour(canvas, alpha, wish, target)
+    for b in range(4):
+        for channel in range(3):
+            rest = (target[b, channel] - canvas[b, channel] * (1 - alpha[b])).flatten()
+            system = torch.cat([alpha[b].flatten(), torch.ones(1)])[:, None]
+            best = torch.linalg.lstsq(system, torch.cat([rest, wish[b, channel : channel + 1]])[:, None]).solution
+            assert colour[b, channel].item() == pytest.approx(best.clamp(0, 1).item(), abs=1e-4)
+    ours = [value.numpy() for value in (canvas, alpha, wish, target)]
+    np.testing.assert_allclose(painting_fit(*ours), colour.numpy(), atol=1e-5)
+
+
+def test_where_nothing_is_painted_the_wish_decides() -> None:
+    wish = torch.tensor([[0.1, 0.6, 0.9]])
+    colour = fit_colour(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4), wish, torch.ones(1, 3, 4, 4))
+    torch.testing.assert_close(colour, wish)

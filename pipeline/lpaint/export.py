@@ -104,8 +104,9 @@ def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset
 
 def actor_metadata(settings: dict[str, Any], family: StrokeFamily, commit: str, run_id: str) -> dict[str, str]:
     """What an exported actor says of itself, as strings."""
-    copied = ("canvas", "family", "bundle", "max_steps", "algorithm", "gan", "replay", "seed", "data_source")
-    return {name: str(settings[name]) for name in copied} | {
+    painting = ("canvas", "family", "bundle", "max_steps", "fit_colours", "start")
+    origin = ("algorithm", "gan", "replay", "seed", "data_source")
+    return {name: str(settings[name]) for name in (*painting, *origin)} | {
         "schema_version": SCHEMA_VERSION,
         "stroke_parameters": str(family.parameters),
         "zoom": json.dumps(settings["zoom"]),

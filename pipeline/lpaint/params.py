@@ -84,10 +84,22 @@ class Network(Section):
     learning_rate: Rate
 
 
+class ActorNetwork(Network):
+    head: Literal["pooled", "attention"]
+    blocks: Annotated[int, Field(ge=1, le=4)]
+    average: bool
+
+
+class Curriculum(Section):
+    canvas: Annotated[int, Field(ge=16, le=256, multiple_of=16)]
+    share: Annotated[float, Field(ge=0, lt=1)]
+
+
 class Reward(Section):
     l2: Annotated[float, Field(ge=0)]
     l2_form: Literal["log_ratio", "difference"]
     l2_epsilon: Annotated[float, Field(gt=0)]
+    edges: Annotated[float, Field(ge=0)]
     gan: Annotated[float, Field(ge=0)]
     gan_scale: Literal["running", "none"]
 
@@ -122,6 +134,11 @@ class Agent(Section):
     zoom: Annotated[list[Positive], Field(min_length=1)]
     max_steps: Positive
     bundle: Annotated[int, Field(ge=1, le=64)]
+    fit_colours: Literal["never", "painting", "rollouts", "always"]
+    start: Literal["black", "mean", "white"]
+    crops: Literal["random", "error"]
+    carry: Literal["pixels", "strokes"]
+    horizon: Annotated[int, Field(ge=1, le=16)]
     updates: Positive
     updates_per_round: Positive
     batch_size: Annotated[int, Field(ge=2)]
@@ -132,8 +149,11 @@ class Agent(Section):
     tau: Rate
     max_gradient_norm: Annotated[float, Field(ge=0)]
     flip: bool
-    actor: Network
+    actor: ActorNetwork
     critic: Network
+    curriculum: Curriculum
+    schedule: Literal["step", "cosine"]
+    warmup_updates: Count
     decay_at: list[Share]
     decay_by: Annotated[float, Field(gt=0, le=1)]
     reward: Reward
@@ -148,6 +168,14 @@ class Agent(Section):
             raise ValueError("reward.l2: is 0 and gan is none, so there is no reward; set one of them")
         if self.reward.l2 == 0 and self.reward.gan == 0:
             raise ValueError("reward: l2 and gan are both 0, so there is no reward; set one above 0")
+        if self.replay == "prioritized" and self.discount == 0:
+            raise ValueError(
+                "replay: prioritized needs temporal-difference errors, and discount 0 has none; use uniform"
+            )
+        if self.curriculum.share and self.renderer == "neural":
+            raise ValueError(
+                "curriculum.share: is above 0, but a neural renderer draws one size; set renderer to exact"
+            )
         if self.zoom[0] != 1 or any(
             fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)
         ):
@@ -181,11 +209,15 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
-        if self.data.size < self.stroke.canvas:
-            raise ValueError(
-                f"stroke.canvas: {self.stroke.canvas} is larger than data.size {self.data.size}; "
-                "images must have at least the canvas's pixels"
-            )
+        for key, canvas in (
+            ("stroke.canvas", self.stroke.canvas),
+            ("agent.curriculum.canvas", self.agent.curriculum.canvas if self.agent.curriculum.share else 0),
+        ):
+            if self.data.size < canvas:
+                raise ValueError(
+                    f"{key}: {canvas} is larger than data.size {self.data.size}; "
+                    "images must have at least the canvas's pixels"
+                )
         if self.data.size % self.agent.zoom[-1]:
             raise ValueError(f"agent.zoom: {self.agent.zoom[-1]} does not divide data.size {self.data.size}")
         return self

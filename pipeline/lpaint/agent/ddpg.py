@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lpaint.agent.environment import Compositor, Pictures
+from lpaint.agent.environment import Compositor
 from lpaint.agent.networks import Actor, Critic
+from lpaint.agent.pictures import Pictures
 from lpaint.agent.reward import RewardModel
 from lpaint.device import Compute
 from lpaint.gan import PairDiscriminator, build_gan, pair
@@ -45,10 +46,13 @@ class Ddpg:
         settings: the ``agent`` section.
         actor, critic: fresh networks.
         discriminator: fresh, or None where ``agent.gan`` is none.
-        pictures: gives targets for views.
-        painter: draws bundles, differentiably.
         compute: device and precision.
+
+    ``show`` gives it pictures to learn on; it must be called before the first update.
     """
+
+    pictures: Pictures
+    painter: Compositor
 
     def __init__(
         self,
@@ -56,11 +60,9 @@ class Ddpg:
         actor: Actor,
         critic: Critic,
         discriminator: PairDiscriminator | None,
-        pictures: Pictures,
-        painter: Compositor,
         compute: Compute,
     ) -> None:
-        self.settings, self.pictures, self.painter, self.compute = settings, pictures, painter, compute
+        self.settings, self.compute = settings, compute
         device = compute.torch_device
         self.actor, self.critic = actor.to(device), critic.to(device)
         self.actor_target, self.critic_target = _frozen_copy(self.actor), _frozen_copy(self.critic)
@@ -75,6 +77,12 @@ class Ddpg:
             self.discriminator_optimiser = _adam(self.discriminator, rate, betas=(0.5, 0.999))
         self.reward = RewardModel(settings.reward, self.discriminator_target, device)
         self.discount = settings.discount**settings.bundle
+        # A future that counts for nothing has the value 0, which no network need learn.
+        self.far_sighted = settings.discount > 0
+
+    def show(self, pictures: Pictures, painter: Compositor) -> None:
+        """Learn on these ``pictures``, which give targets for views, with what ``painter`` draws."""
+        self.pictures, self.painter = pictures, painter
 
     def policy(self, canvas: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         """The actor's strokes under this run's precision; see ``Actor.forward``."""
@@ -96,10 +104,11 @@ class Ddpg:
         ):
             for group in optimiser.param_groups:
                 group["lr"] = network.learning_rate * learning_rate_factor
-        metrics |= self._update_critic(state, sample, replay)
+        if self.far_sighted:
+            metrics |= self._update_critic(state, sample, replay)
+            self.follow(self.critic_target, self.critic, self.settings.tau)
         metrics |= self._update_actor(even)
         self.follow(self.actor_target, self.actor, self.settings.tau)
-        self.follow(self.critic_target, self.critic, self.settings.tau)
         return metrics
 
     def update_discriminator(self, state: State, rng: torch.Generator) -> Metrics:
@@ -128,14 +137,7 @@ class Ddpg:
         max_steps = self.settings.max_steps
         later = (state.step + 1) / max_steps
         going_on = (state.step + 1 < max_steps).float()
-        with torch.no_grad():
-            with self.compute.autocast():
-                strokes = self.actor_target(state.after, state.target, later)
-            beyond = self.painter(state.after, strokes)
-            still_going = (state.step + 2 < max_steps).float()
-            value = self._value(self.critic_target, state.after, beyond, state.target, later + 1 / max_steps)
-            reward = self.reward(state.after, beyond, state.target)
-            goal = self.discount * going_on * (reward + still_going * value)
+        goal = self._goal(state)
         value = going_on * self._value(self.critic, state.before, state.after, state.target, later)
         error = goal - value
         assert error.shape == sample.weights.shape, "a [B, 1] loss would broadcast against weights [B]"
@@ -151,15 +153,34 @@ class Ddpg:
             "critic/gradient_norm": norm,
         }
 
+    @torch.no_grad()
+    def _goal(self, state: State) -> Tensor:
+        """What V(s') should be, [B]: the target actor's rewards over ``horizon`` steps, and the value beyond them."""
+        max_steps = self.settings.max_steps
+        canvas, goal, discount = state.after, torch.zeros(len(state.step), device=state.step.device), 1.0
+        for ahead in range(1, self.settings.horizon + 1):
+            step = state.step + ahead
+            with self.compute.autocast():
+                strokes = self.actor_target(canvas, state.target, step / max_steps)
+            before, canvas = canvas, self.painter.paint(canvas, strokes, state.target)[0]
+            discount *= self.discount
+            goal = goal + discount * (step < max_steps).float() * self.reward(before, canvas, state.target)
+        step = step + 1
+        value = self._value(self.critic_target, before, canvas, state.target, step / max_steps)
+        return goal + discount * (step < max_steps).float() * value
+
     def _update_actor(self, state: State) -> Metrics:
         max_steps = self.settings.max_steps
         with self.compute.autocast():
             strokes = self.actor(state.before, state.target, state.step / max_steps)
-        after = self.painter(state.before, strokes)
+        after = self.painter.imagine(state.before, strokes, state.target)
         later = state.step + 1
-        value = self._value(self.critic, state.before, after, state.target, later / max_steps)
         reward = self.reward(state.before, after, state.target)
-        loss = -(reward + (later < max_steps).float() * value).mean()
+        worth = reward
+        if self.far_sighted:
+            value = self._value(self.critic, state.before, after, state.target, later / max_steps)
+            worth = reward + (later < max_steps).float() * value
+        loss = -worth.mean()
         norm = self.descend(loss, list(self.actor.parameters()), self.actor_optimiser, self.settings.max_gradient_norm)
         return {
             "losses/actor": loss.detach(),

@@ -13,9 +13,10 @@ from lpaint.weights import load_weights
 
 
 def build_actor(settings: dict[str, Any]) -> Actor:
-    """A fresh actor of the size that ``settings`` (canvas, bundle, family, width) describe."""
+    """A fresh actor of the kind that ``settings`` (canvas, bundle, family, width, head, blocks) describe."""
     family = get_family(settings["family"])
-    return Actor(settings["canvas"], settings["bundle"], family.parameters, settings["width"])
+    sizes = (settings["canvas"], settings["bundle"], family.parameters, settings["width"])
+    return Actor(*sizes, settings["head"], settings["blocks"])
 
 
 def load_actor(path: Path) -> tuple[Actor, dict[str, Any]]:
@@ -33,7 +34,8 @@ def load_actor(path: Path) -> tuple[Actor, dict[str, Any]]:
 class TorchPaintingModel:
     """An actor and the exact rasteriser behind the painter's interface (numpy in, numpy out).
 
-    ``actor`` is switched to evaluation mode by its owner; ``settings`` gives canvas, bundle, max_steps and zoom.
+    ``actor`` is switched to evaluation mode by its owner; ``settings`` gives canvas, bundle, max_steps, zoom,
+    fit_colours and start.
     """
 
     def __init__(self, actor: Actor, settings: dict[str, Any], compute: Compute) -> None:
@@ -43,6 +45,8 @@ class TorchPaintingModel:
         self.max_steps: int = settings["max_steps"]
         self.zoom: tuple[int, ...] = tuple(settings["zoom"])
         self.reach = self.family.reach
+        self.fitted: bool = settings["fit_colours"] != "never"
+        self.start: str = settings["start"]
         self._actor, self._compute = actor.to(compute.torch_device), compute
 
     @torch.no_grad()

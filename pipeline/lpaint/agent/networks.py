@@ -13,15 +13,38 @@ from lpaint.layers import TranslatedReLU
 class Actor(nn.Module):
     """Policy: (canvas, target, step fraction) -> a bundle of strokes.
 
-    A ResNet-18 with batch normalisation and a sigmoid head. Its nine input channels are canvas (3), target (3), the
-    step fraction, and two coordinate channels (CoordConv, Liu et al. 2018). ``width`` is the number of channels of the
-    first of the four stages (64 as published). Size-agnostic, but trained at ``canvas`` pixels.
+    A ResNet with batch normalisation and a sigmoid head. Its nine input channels are canvas (3), target (3), the step
+    fraction, and two coordinate channels (CoordConv, Liu et al. 2018). ``width`` is the number of channels of the first
+    of the four stages (64 as published), ``blocks`` that of the blocks in each (2 as published: a ResNet-18).
+    Size-agnostic, but trained at ``canvas`` pixels.
+
+    ``head``: ``pooled``, one linear layer on the mean of the last features (as published); ``attention``, in which
+    every stroke of the bundle looks at a place of its own on a finer map of features (see ``_AttentionHead``).
     """
 
-    def __init__(self, canvas: int, bundle: int, stroke_parameters: int, width: int) -> None:
+    def __init__(
+        self,
+        canvas: int,
+        bundle: int,
+        stroke_parameters: int,
+        width: int,
+        head: str = "pooled",
+        blocks: int = 2,
+    ) -> None:
         super().__init__()
         self.canvas, self.bundle, self.stroke_parameters = canvas, bundle, stroke_parameters
-        self.trunk = _resnet18(9, bundle * stroke_parameters, width, _BatchNormBlock)
+        stages = _stages(9, width, _BatchNormBlock, blocks)
+        if head == "pooled":
+            self.trunk = _channels_last(
+                nn.Sequential(
+                    *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, bundle * stroke_parameters)
+                )
+            )
+        else:
+            self.trunk = _channels_last(nn.Sequential(*stages))
+            self.head = _AttentionHead(2 * width, 8 * width, bundle, stroke_parameters)
+            # Stem, then the blocks of the first two stages: an eighth of the picture's side.
+            self._fine = len(stages) - 2 * blocks
 
     def forward(self, canvas: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         """Choose strokes.
@@ -34,8 +57,55 @@ class Actor(nn.Module):
         Returns:
             [B, bundle, stroke_parameters], in [0, 1].
         """
-        out = self.trunk(_with_planes(canvas, target, fraction=fraction))
+        seen = _with_planes(canvas, target, fraction=fraction)
+        if hasattr(self, "head"):
+            fine = self.trunk[: self._fine](seen)
+            out = self.head(fine, self.trunk[self._fine :](fine), canvas, target)
+        else:
+            out = self.trunk(seen)
         return torch.sigmoid(out.float()).view(-1, self.bundle, self.stroke_parameters)
+
+
+class _AttentionHead(nn.Module):
+    """Strokes from where they are needed: one soft look at the picture for each stroke of the bundle.
+
+    The mean of the coarse features asks K questions; each is answered by a softmax over the fine map's cells. What a
+    look brings back are the cells' features, their coordinates, and the canvas's and the target's colours there; the
+    stroke's numbers are a small network's function of that and of the mean, and its colour is a correction of the
+    target's colour. Queries and keys as in Vaswani et al. 2017 (arXiv 1706.03762), equation 1, with one head.
+    """
+
+    def __init__(self, fine: int, coarse: int, bundle: int, stroke_parameters: int, keys: int = 32) -> None:
+        super().__init__()
+        self.bundle, self.keys = bundle, keys
+        self.key = nn.Conv2d(fine, keys, 1)
+        self.query = nn.Linear(coarse, bundle * keys)
+        self.from_mean = nn.Linear(coarse, bundle * 128)
+        # Coordinates (2), canvas (3) and target (3) beside the features.
+        self.from_look = nn.Linear(fine + 8, 128)
+        self.out = nn.Linear(128, stroke_parameters)
+
+    def forward(self, fine: Tensor, coarse: Tensor, canvas: Tensor, target: Tensor) -> Tensor:
+        """[B, fine, h, w], [B, coarse, h', w'] and pictures [B, 3, S, S] -> [B, bundle, stroke_parameters], unbounded.
+
+        The last three of a stroke are its colour's.
+        """
+        batch, _, height, width = fine.shape
+        mean = coarse.mean((2, 3))
+        query = self.query(mean).view(batch, self.bundle, self.keys)
+        look = torch.softmax((query @ self.key(fine).flatten(2)).float() / self.keys**0.5, 2)
+        row, column = torch.meshgrid(
+            torch.linspace(0, 1, height, device=fine.device),
+            torch.linspace(0, 1, width, device=fine.device),
+            indexing="ij",
+        )
+        places = torch.stack([row, column]).expand(batch, -1, -1, -1)
+        small = [F.adaptive_avg_pool2d(picture, (height, width)) for picture in (canvas, target)]
+        seen = look @ torch.cat([fine.float(), places, *small], 1).flatten(2).transpose(1, 2)
+        hidden = F.relu(self.from_look(seen) + self.from_mean(mean).view(batch, self.bundle, -1))
+        out = self.out(hidden).float()
+        colour = torch.logit(seen[..., -3:].float().clamp(0.02, 0.98))
+        return torch.cat([out[..., :-3], out[..., -3:] + colour], 2)
 
 
 class Critic(nn.Module):
@@ -46,7 +116,10 @@ class Critic(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.trunk = _resnet18(12, 1, width, _WeightNormBlock)
+        stages = _stages(12, width, _WeightNormBlock, 2)
+        self.trunk = _channels_last(
+            nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 1))
+        )
 
     def forward(self, before: Tensor, after: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         """[B, 3, S, S] images in [0, 1] and ``fraction`` [B] in (0, 1] -> values [B]."""
@@ -103,14 +176,17 @@ class _WeightNormBlock(nn.Module):
         return self.second_activation(self.second(out) + self.skip(x))
 
 
-def _resnet18(inputs: int, outputs: int, width: int, block: Any) -> nn.Sequential:
-    """Four stages of two blocks, each stage halving the side and, after the first, doubling the channels."""
+def _stages(inputs: int, width: int, block: Any, blocks: int) -> list[nn.Module]:
+    """A stem and four stages of blocks, each stage halving the side and, after the first, doubling the channels."""
     layers: list[nn.Module] = block.stem(inputs, width)
     channels = width
     for multiple in (1, 2, 4, 8):
-        layers += [block(channels, width * multiple, 2), block(width * multiple, width * multiple, 1)]
+        layers.append(block(channels, width * multiple, 2))
+        layers += [block(width * multiple, width * multiple, 1) for _ in range(blocks - 1)]
         channels = width * multiple
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs)]
-    network = nn.Sequential(*layers)
+    return layers
+
+
+def _channels_last(network: nn.Sequential) -> nn.Sequential:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
     return network

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lpaint.gan import pair
 from lpaint.params import Reward
@@ -16,8 +17,9 @@ Score = Callable[[Tensor], Tensor]
 class RewardModel:
     """Weighted sum of an L2 reward and a discriminator's reward.
 
-    L2, with d the mean squared error over pixels and channels: ``difference``, d_before - d_after (Huang et al. 2019,
-    section 3.2); or ``log_ratio``, log((d_before + e) / (d_after + e)), which weighs early and late steps alike.
+    L2, with d the mean squared error over pixels and channels (edges weigh more if ``edges`` is above 0):
+    ``difference``, d_before - d_after (Huang et al. 2019, section 3.2); or ``log_ratio``,
+    log((d_before + e) / (d_after + e)), which weighs early and late steps alike.
     GAN: D(after, target) - D(before, target). Each discriminator has a scale of its own, so with ``gan_scale: running``
     it is divided by its running root mean square, kept in the checkpoint; ``none`` takes it as it is, as published.
 
@@ -67,12 +69,25 @@ class RewardModel:
         self._observed.copy_(state["observed"])
 
     def _l2(self, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
-        was, now = squared_error(before, target), squared_error(after, target)
+        weight = edge_weight(target, self.settings.edges) if self.settings.edges else None
+        was, now = squared_error(before, target, weight), squared_error(after, target, weight)
         if self.settings.l2_form == "difference":
             return was - now
         return torch.log((was + self.settings.l2_epsilon) / (now + self.settings.l2_epsilon))
 
 
-def squared_error(canvas: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over pixels and channels: [B, 3, S, S] -> [B]."""
-    return (canvas - target).square().mean((1, 2, 3))
+def squared_error(canvas: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean squared error over pixels and channels, weighted by ``weight`` [B, 1, S, S]: [B, 3, S, S] -> [B]."""
+    square = (canvas - target).square()
+    return (square if weight is None else square * weight).mean((1, 2, 3))
+
+
+def edge_weight(target: Tensor, edges: float) -> Tensor:
+    """Weights [B, 1, S, S] of mean 1 that grow with how much the target [B, 3, S, S] changes at a pixel.
+
+    (1 + edges * g) / (1 + edges), with g the length of the grey picture's gradient over its mean.
+    """
+    grey = F.pad(target.mean(1, keepdim=True), (0, 1, 0, 1), mode="replicate")
+    down, across = grey[:, :, 1:, :-1] - grey[:, :, :-1, :-1], grey[:, :, :-1, 1:] - grey[:, :, :-1, :-1]
+    length = (down.square() + across.square()).sqrt() + 1e-4
+    return (1 + edges * length / length.mean((2, 3), keepdim=True)) / (1 + edges)

@@ -12,9 +12,10 @@ import torch
 from tqdm import tqdm
 
 from lpaint.agent.ddpg import Ddpg
-from lpaint.agent.environment import Compositor, Pictures, rollout
-from lpaint.agent.model import TorchPaintingModel
+from lpaint.agent.environment import Compositor, rollout
+from lpaint.agent.model import TorchPaintingModel, build_actor
 from lpaint.agent.networks import Actor, Critic
+from lpaint.agent.pictures import Pictures
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute
@@ -59,7 +60,11 @@ def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
         "bundle": agent.bundle,
         "max_steps": agent.max_steps,
         "zoom": agent.zoom,
+        "fit_colours": agent.fit_colours,
+        "start": agent.start,
         "width": agent.actor.width,
+        "head": agent.actor.head,
+        "blocks": agent.actor.blocks,
         "algorithm": agent.algorithm,
         "gan": agent.gan,
         "replay": agent.replay,
@@ -76,7 +81,7 @@ class AgentTraining:
         params: all parameters; ``stroke``, ``agent`` and ``base.seed`` matter.
         data: the prepared images.
         compute: device, precision, threads.
-        rasteriser: draws shapes on the agent's canvas, exactly or by a network.
+        rasteriser: gives what draws shapes on a canvas of a side in pixels, exactly or by a network.
         resume: where checkpoints go.
         tracker: receives metrics and painted sheets.
     """
@@ -86,34 +91,36 @@ class AgentTraining:
         params: Params,
         data: PreparedData,
         compute: Compute,
-        rasteriser: Rasteriser,
+        rasteriser: Callable[[int], Rasteriser],
         resume: ResumeState,
         tracker: Tracker,
     ) -> None:
         self.params, self.settings, self.compute = params, params.agent, compute
         self.resume, self.tracker = resume, tracker
         device, seed = compute.torch_device, params.base.seed
-        family = get_family(params.stroke.family)
+        family, self._rasteriser = get_family(params.stroke.family), rasteriser
         # Initialisation draws from torch's global generator; it is set here and used nowhere else.
         torch.manual_seed(seed)
-        actor = Actor(params.stroke.canvas, self.settings.bundle, family.parameters, self.settings.actor.width)
+        self.actor_settings = actor_settings(params, data)
+        actor = build_actor(self.actor_settings)
         critic = Critic(self.settings.critic.width)
         discriminator = None if self.settings.gan == "none" else PairDiscriminator(self.settings.discriminator.width)
-        images = torch.from_numpy(data.images)
-        train = torch.from_numpy(data.split("train").copy())
-        self.pictures = Pictures(images, train, params.stroke.canvas, self.settings.zoom, device)
-        self.painter = Compositor(family, rasteriser)
-        self.agent = Ddpg(self.settings, actor, critic, discriminator, self.pictures, self.painter, compute)
+        self.agent = Ddpg(self.settings, actor, critic, discriminator, compute)
         self.episode = self.settings.environments * self.settings.max_steps * len(self.settings.zoom)
-        capacity = self.settings.replay_rounds * self.episode
-        self.replay = build_replay(self.settings.replay, capacity, params.stroke.canvas, device, self.settings.per)
+        self._images = torch.from_numpy(data.images).to(device)
+        self._train = torch.from_numpy(data.split("train").copy())
+        self._family = family
         self.rng = torch.Generator(device).manual_seed(seed)
-        self.actor_settings = actor_settings(params, data)
         rows = data.split("validation")[: self.settings.validation.images]
         self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
         self.progress = Progress()
         self.best = self._actor_state()
-        self._restore()
+        state = resume.load(device)
+        if state is not None:
+            self.progress = Progress(**state["progress"])
+        self._set_canvas()
+        if state is not None:
+            self._restore(state)
 
     def run(self, on_round: Callable[[Progress], None] | None = None) -> TrainingResult:
         """Train to ``agent.updates``; ``on_round`` is called after each round and may raise to stop.
@@ -146,15 +153,9 @@ class AgentTraining:
     def _round(self) -> dict[str, float]:
         """One round of episodes into the replay, then updates; mean metrics of the updates."""
         self.agent.actor.eval()
-        for transitions in rollout(
-            self.pictures,
-            self.painter,
-            self.agent.policy,
-            self.settings.environments,
-            self.settings.max_steps,
-            self.settings.flip,
-            self.rng,
-        ):
+        if self.pictures.canvas != self._canvas():
+            self._set_canvas()
+        for transitions in rollout(self.pictures, self.painter, self.agent.policy, self.settings, self.rng):
             self.replay.add(transitions)
         self.progress.rounds += 1
         self.progress.transitions += self.episode
@@ -176,8 +177,25 @@ class AgentTraining:
         # Reading the sums is the round's only synchronisation with the device.
         return {name: float(value) / count for name, value in sums.items()}
 
+    def _canvas(self) -> int:
+        """Side of the canvas at this point of the training."""
+        curriculum = self.settings.curriculum
+        early = self.progress.update < curriculum.share * self.settings.updates
+        return curriculum.canvas if early else self.params.stroke.canvas
+
+    def _set_canvas(self) -> None:
+        """Pictures, painter and an empty replay for the canvas of now."""
+        canvas, device, settings = self._canvas(), self.compute.torch_device, self.settings
+        self.pictures = Pictures(self._images, self._train, canvas, settings.zoom, device)
+        self.painter = Compositor(self._family, self._rasteriser(canvas), settings.fit_colours)
+        self.agent.show(self.pictures, self.painter)
+        self.replay = build_replay(settings.replay, settings.replay_rounds * self.episode, canvas, device, settings.per)
+
     def _learning_rate_factor(self, share: float) -> float:
-        return self.settings.decay_by ** sum(share >= decay for decay in self.settings.decay_at)
+        rise = min(1.0, (self.progress.update + 1) / max(1, self.settings.warmup_updates))
+        if self.settings.schedule == "cosine":
+            return rise * 0.5 * (1 + math.cos(math.pi * share))
+        return rise * self.settings.decay_by ** sum(share >= decay for decay in self.settings.decay_at)
 
     def _passed(self, before: int, every: int) -> bool:
         """Whether this round crossed a multiple of ``every`` updates or ended the training."""
@@ -198,7 +216,7 @@ class AgentTraining:
 
     @torch.no_grad()
     def _validate(self) -> None:
-        actor = self.agent.actor
+        actor = self._judged()
         actor.eval()
         model = TorchPaintingModel(actor, self.actor_settings, self.compute)
         budget = self.settings.validation.strokes
@@ -228,7 +246,11 @@ class AgentTraining:
             self.best = self._actor_state()
 
     def _actor_state(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().clone() for name, value in self.agent.actor.state_dict().items()}
+        return {name: value.detach().clone() for name, value in self._judged().state_dict().items()}
+
+    def _judged(self) -> Actor:
+        """The actor that is validated and kept."""
+        return self.agent.actor_target if self.settings.actor.average else self.agent.actor
 
     def _save(self) -> None:
         self.resume.save(
@@ -241,11 +263,7 @@ class AgentTraining:
             }
         )
 
-    def _restore(self) -> None:
-        state = self.resume.load(self.compute.torch_device)
-        if state is None:
-            return
-        self.progress = Progress(**state["progress"])
+    def _restore(self, state: dict[str, Any]) -> None:
         self.agent.load_state_dict(state["agent"])
         self.replay.load_state_dict(state["replay"])
         restore_generator(self.rng, state["rng"])

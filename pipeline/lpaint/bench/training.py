@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 
 from lpaint.agent.ddpg import Ddpg
-from lpaint.agent.environment import Compositor, Pictures, rollout
+from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.networks import Actor, Critic
+from lpaint.agent.pictures import Pictures
 from lpaint.bench.plain import PlainDdpg
 from lpaint.bench.timing import Report, interleaved
 from lpaint.device import Compute
@@ -35,9 +36,10 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     episode = settings.environments * steps * len(settings.zoom)
     replay = build_replay(settings.replay, episode, canvas, device, settings.per)
 
+    shortened = settings.model_copy(update={"max_steps": steps})
+
     def play() -> None:
-        how = (settings.environments, steps, settings.flip)
-        for transitions in rollout(agent.pictures, agent.painter, agent.policy, *how, rng):
+        for transitions in rollout(agent.pictures, agent.painter, agent.policy, shortened, rng):
             replay.add(transitions)
 
     play()
@@ -75,11 +77,15 @@ def _agent(kind: type[Ddpg], params: Params, compute: Compute) -> Ddpg:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (_PICTURES, params.data.size, params.data.size, 3), dtype=torch.uint8)
     pictures = Pictures(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
-    actor = Actor(canvas, settings.bundle, family.parameters, settings.actor.width)
+    actor = Actor(
+        canvas, settings.bundle, family.parameters, settings.actor.width, settings.actor.head, settings.actor.blocks
+    )
     critic = Critic(settings.critic.width)
     discriminator = PairDiscriminator(settings.discriminator.width) if settings.gan != "none" else None
-    painter = Compositor(family, _rasteriser(params, compute))
-    return kind(settings, actor, critic, discriminator, pictures, painter, compute)
+    painter = Compositor(family, _rasteriser(params, compute), settings.fit_colours)
+    agent = kind(settings, actor, critic, discriminator, compute)
+    agent.show(pictures, painter)
+    return agent
 
 
 def _rasteriser(params: Params, compute: Compute) -> Rasteriser:

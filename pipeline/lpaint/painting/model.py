@@ -72,6 +72,10 @@ class OnnxPainter:
         try:
             self.zoom: tuple[int, ...] = tuple(int(scale) for scale in json.loads(self.metadata["zoom"]))
             self.reach = float(self.metadata["reach"])
+            self.fitted = {"never": False, "painting": True, "rollouts": True, "always": True}[
+                self.metadata["fit_colours"]
+            ]
+            self.start = {name: name for name in ("black", "mean", "white")}[self.metadata["start"]]
             rasteriser, self._outline_model = (
                 base64.b64decode(self.metadata[name], validate=True) for name in (RASTERISER, OUTLINE)
             )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lpaint.painting.fit import fit_colour
 from lpaint.painting.geometry import (
     Box,
     bands,
@@ -35,13 +36,19 @@ _LARGE_WINDOW = 1 << 14
 
 
 class PaintingModel(Protocol):
-    """What the painter needs of a trained model; float32 arrays in and out."""
+    """What the painter needs of a trained model; float32 arrays in and out.
+
+    ``fitted``: a stroke takes the best colour for its shape instead of the model's own; ``start``: the bare canvas is
+    ``black``, ``white`` or of the picture's ``mean`` colour; ``reach``: how far paint lies outside its frame, in sides.
+    """
 
     canvas: int
     bundle: int
     max_steps: int
     zoom: tuple[int, ...]
     reach: float
+    fitted: bool
+    start: str
 
     def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
         """Canvas and target [B, 3, S, S] in [0, 1], step fraction [B] -> strokes [B, bundle, parameters]."""
@@ -60,11 +67,13 @@ class PaintingModel(Protocol):
 class Strokes:
     """Strokes in painting order.
 
-    ``frames``: [N, 4], top, left, height and width in the unit square; ``values``: [N, P] in [0, 1].
+    ``frames``: [N, 4], top, left, height and width in the unit square; ``values``: [N, P] in [0, 1]; ``ground``: red,
+    green and blue of the bare canvas, in [0, 1].
     """
 
     frames: np.ndarray
     values: np.ndarray
+    ground: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -83,10 +92,11 @@ class Painting:
 
 @dataclass
 class _Easel:
-    """Canvases in work, what is on them, and how often each tile was visited."""
+    """Canvases in work and what is on them. ``ground`` [B, 3] is the bare canvases' colour."""
 
     target: np.ndarray
     canvas: np.ndarray
+    ground: np.ndarray
     budgets: list[int]
     used: np.ndarray
     snapshots: dict[int, np.ndarray]
@@ -95,19 +105,16 @@ class _Easel:
     values: list[list[np.ndarray]] = field(default_factory=list)
 
     @classmethod
-    def start(cls, target: np.ndarray, budgets: Sequence[int]) -> "_Easel":
+    def start(cls, model: PaintingModel, target: np.ndarray, budgets: Sequence[int]) -> "_Easel":
         count = len(target)
-        snapshots = {budget: np.zeros_like(target) for budget in budgets}
-        lists: tuple[list, list] = ([[] for _ in range(count)], [[] for _ in range(count)])
-        frames, values = lists
+        ground = target.mean((2, 3)) if model.start == "mean" else np.full((count, 3), float(model.start == "white"))
+        canvas = np.empty_like(target)
+        canvas[:] = ground[:, :, None, None]
+        snapshots = {budget: canvas.copy() for budget in budgets}
+        frames: list[list[np.ndarray]] = [[] for _ in range(count)]
+        values: list[list[np.ndarray]] = [[] for _ in range(count)]
         return cls(
-            target,
-            np.zeros_like(target),
-            sorted(budgets),
-            np.zeros(count, int),
-            snapshots,
-            frames=frames,
-            values=values,
+            target, canvas, ground, sorted(budgets), np.zeros(count, int), snapshots, frames=frames, values=values
         )
 
     @property
@@ -139,6 +146,8 @@ class _Easel:
                 continue
             alpha = _rasterise(model, values[None, None], [box], [window])[0, 0]
             canvas, target = (image[b][:, *window.slices()] for image in (self.canvas, self.target))
+            if model.fitted:
+                values[-_COLOUR:] = fit_colour(canvas, alpha, values[-_COLOUR:], target)
             after = canvas + alpha * (values[-_COLOUR:, None, None] - canvas)
             if np.square(after - target).sum() < np.square(canvas - target).sum():
                 canvas[:] = after
@@ -155,8 +164,10 @@ class _Easel:
         error = np.square(canvas - target).sum((1, 2, 3))
         kept_any = np.zeros(len(who), bool)
         for k in range(model.bundle):
-            colour = strokes[:, k, -_COLOUR:, None, None]
-            after = canvas + alpha[:, k, None] * (colour - canvas)
+            colour = strokes[:, k, -_COLOUR:]
+            if model.fitted:
+                colour[:] = fit_colour(canvas, alpha[:, k], colour, target)
+            after = canvas + alpha[:, k, None] * (colour[:, :, None, None] - canvas)
             error_after = np.square(after - target).sum((1, 2, 3))
             keep = (error_after < error) & ~self.full[who]
             canvas = np.where(keep[:, None, None, None], after, canvas)
@@ -183,8 +194,12 @@ class _Easel:
             snapshot[unfinished] = self.canvas[unfinished]
         width = self.parameters
         strokes = [
-            Strokes(np.array(frames, np.float32).reshape(-1, 4), np.array(values, np.float32).reshape(-1, width))
-            for frames, values in zip(self.frames, self.values, strict=True)
+            Strokes(
+                np.array(frames, np.float32).reshape(-1, 4),
+                np.array(values, np.float32).reshape(-1, width),
+                (float(red), float(green), float(blue)),
+            )
+            for frames, values, (red, green, blue) in zip(self.frames, self.values, self.ground, strict=True)
         ]
         return Painting(self.snapshots, strokes)
 
@@ -212,7 +227,7 @@ def paint_by_error(
         Snapshots at each budget (fewer strokes where nothing more helped) and the strokes.
     """
     height, width = target.shape[2:]
-    easel = _Easel.start(target, budgets)
+    easel = _Easel.start(model, target, budgets)
     everyone = np.arange(len(target))
     whole = Box(0, 0, height, width)
     for k in range(model.max_steps):
@@ -257,7 +272,7 @@ def paint_grid(
         on_progress: called with the number of strokes tried so far.
     """
     _, height, width = target.shape
-    easel = _Easel.start(target[None], [steps * model.bundle * (1 + divide * divide)])
+    easel = _Easel.start(model, target[None], [steps * model.bundle * (1 + divide * divide)])
     who = np.zeros(1, int)
     grid = [Box(0, 0, height, width)], even_grid(divide, height, width)
     done = 0
@@ -273,11 +288,12 @@ def paint_grid(
 
 
 def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int) -> Iterator[np.ndarray]:
-    """Draw strokes on a black canvas of any size; yields the canvas [3, height, width] after each stroke.
+    """Draw strokes on a bare canvas of any size; yields the canvas [3, height, width] after each stroke.
 
     The array is the same one each time, so memory holds one canvas; copy it to keep it.
     """
-    canvas = np.zeros((3, height, width), np.float32)
+    canvas = np.empty((3, height, width), np.float32)
+    canvas[:] = np.array(strokes.ground)[:, None, None]
     yield canvas
     frames = strokes.frames.astype(np.float64) * [height, width, height, width]
     windows = _bounding_windows(model, strokes.values, frames, height, width)

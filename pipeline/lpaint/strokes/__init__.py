@@ -9,7 +9,7 @@ from lpaint.errors import ParamsError
 from lpaint.strokes.bezier import Bezier, OpaqueBezier
 from lpaint.strokes.brush import Brush
 from lpaint.strokes.circle import Circle
-from lpaint.strokes.composite import composite
+from lpaint.strokes.composite import composite, fit_colour
 from lpaint.strokes.family import Parameter, StrokeFamily, pixel_centres
 from lpaint.strokes.line import Line
 from lpaint.strokes.outline import Outline
@@ -26,6 +26,7 @@ __all__ = [
     "composite",
     "exact_rasteriser",
     "family_names",
+    "fit_colour",
     "get_family",
     "pixel_centres",
 ]
