@@ -37,7 +37,7 @@ def run(params: Params, tracker: Tracker) -> None:
     actor, settings = load_actor(ACTOR)
     renderer = load_renderer(RENDERER)
     model = TorchPaintingModel(actor, settings, choose_compute(params.base))
-    evaluation = evaluate(model, data.images, rows, data.names(rows), params.evaluate.strokes)
+    evaluation = evaluate(model, data.images, rows, data.names(rows), params.evaluate.strokes, params.evaluate.effort)
     summary = summarise(evaluation)
     summary["neural_gap"] = neural_gap(renderer, model.family, evaluation.strokes, model.max_steps * model.bundle)
     with replacing_folder(FOLDER) as folder:

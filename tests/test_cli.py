@@ -191,6 +191,7 @@ def test_gpu_paints_like_the_cpu(lpaint, actor, picture) -> None:
     ("arguments", "words"),
     [
         (("--strokes", 5, "--divide", 2), "give the one or the other"),
+        (("--effort", 5, "--divide", 2), "--effort spends strokes by error"),
         (("-o", "x.png", "--out-dir", "y"), "give the one or the other"),
         (("-o", "x.pdf"), "cannot write .pdf"),
         (("-o", "in/meadow.png"), "would overwrite the picture"),

@@ -63,7 +63,7 @@ def _pictures(*halves: tuple[int, int], side: int = 16) -> np.ndarray:
 
 def _evaluate(images: np.ndarray, budgets: list[int], batch: int = 32) -> Evaluation:
     names = [f"{i}.png" for i in range(len(images))]
-    return evaluate(FlatPainter(), images, np.arange(len(images)), names, budgets, batch)
+    return evaluate(FlatPainter(), images, np.arange(len(images)), names, budgets, batch=batch)
 
 
 def test_errors_are_those_worked_out_by_hand() -> None:
@@ -252,7 +252,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _params(**evaluation: Any) -> Params:
     values = load_params(ROOT / "params.yaml").model_dump(by_alias=True)
     values["base"] |= {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1}
-    values["evaluate"] = {"images": 0, "strokes": [2, 6], "timelapses": 1} | evaluation
+    values["evaluate"] = {"images": 0, "strokes": [2, 6], "effort": 2, "timelapses": 1} | evaluation
     return Params.model_validate(values)
 
 

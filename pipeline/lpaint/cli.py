@@ -38,6 +38,7 @@ app.add_typer(profile_app, name="profile")
 _PIPELINE_ONLY = {"pydantic", "ruamel", "torch"}
 DEFAULT_STROKES = 500
 DEFAULT_STEPS = 5
+DEFAULT_EFFORT = 8
 
 
 class Device(StrEnum):
@@ -105,6 +106,15 @@ def paint(
         int | None,
         typer.Option(min=1, max=1_000_000, help=f"Strokes, where the error is largest.  [default: {DEFAULT_STROKES}]"),
     ] = None,
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help=f"Tiles that the agent is asked about before strokes are chosen; more take longer, with less error. "
+            f" [default: {DEFAULT_EFFORT}]",
+        ),
+    ] = None,
     divide: Annotated[
         int | None, typer.Option(min=1, max=64, help="Instead: paint the whole, then a grid of N x N tiles, evenly.")
     ] = None,
@@ -135,10 +145,13 @@ def paint(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from lpaint.painting.picture import Plan
 
-    if strokes is not None and (divide is not None or steps is not None):
-        raise ParamsError("--strokes spends strokes by error, --divide and --steps evenly; give the one or the other")
     grid = divide is not None or steps is not None
-    plan = Plan(strokes or DEFAULT_STROKES, (divide or 1) if grid else 0, steps or DEFAULT_STEPS)
+    for name, value in (("--strokes", strokes), ("--effort", effort)):
+        if grid and value is not None:
+            raise ParamsError(f"{name} spends strokes by error, --divide and --steps evenly; give the one or the other")
+    plan = Plan(
+        strokes or DEFAULT_STROKES, (divide or 1) if grid else 0, steps or DEFAULT_STEPS, effort or DEFAULT_EFFORT
+    )
     targets = _outputs(images, output, out_dir)
     cells = None if pixel_art is None else PixelArt(pixel_art, _palette(palette), dither)
     if cells is not None and any(target.suffix.lower() != ".png" for target in targets):

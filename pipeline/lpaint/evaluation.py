@@ -16,7 +16,7 @@ from torch import nn
 from lpaint.errors import DataError
 from lpaint.files import replacing
 from lpaint.metrics import l2, psnr, reward, ssim
-from lpaint.painting.painter import PaintingModel, Strokes, draw_strokes, paint_by_error
+from lpaint.painting.painter import EFFORT, PaintingModel, Strokes, draw_strokes, paint_by_error
 from lpaint.painting.resample import resize
 from lpaint.plots import save_curves, save_image, sheet, to_bytes
 from lpaint.strokes import StrokeFamily, pixel_centres
@@ -51,6 +51,7 @@ def evaluate(
     rows: np.ndarray,
     names: Sequence[str],
     budgets: Sequence[int],
+    effort: int = EFFORT,
     batch: int = 32,
 ) -> Evaluation:
     """Paint pictures within each budget and measure; ``l2_canvas`` is the L2 after averaging down to the model's size.
@@ -62,6 +63,7 @@ def evaluate(
         images: [M, H, W, 3] uint8, packed; may be memory-mapped.
         rows: [N], which of them to paint; ``names``: their N names.
         budgets: stroke counts.
+        effort: how picky the painter is; see ``paint_by_error``.
         batch: pictures painted together.
 
     Raises:
@@ -74,7 +76,7 @@ def evaluate(
     for at in range(0, len(rows), batch):
         part = rows[at : at + batch]
         targets = _pictures(images, part)
-        painting = paint_by_error(model, targets, budgets)
+        painting = paint_by_error(model, targets, budgets, effort=effort)
         used = np.array([len(each) for each in painting.strokes])
         for budget in budgets:
             columns = {"row": part, "name": list(names[at : at + batch]), "strokes": budget}

@@ -188,6 +188,7 @@ class Agent(Section):
 class Evaluate(Section):
     images: Count
     strokes: Annotated[list[Positive], Field(min_length=1)]
+    effort: Positive
     timelapses: Count
 
 

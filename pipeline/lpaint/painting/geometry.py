@@ -28,10 +28,9 @@ class Box:
         return Box(top, left, tall, wide)
 
 
-def half_overlapping_tiles(zoom: Sequence[int], height: int, width: int) -> tuple[list[Box], np.ndarray]:
-    """Overlapping tiles of every scale, and the scale of each; the whole picture alone where the model never zooms."""
-    scales = [1] if len(zoom) == 1 else [*zoom[1:], 2 * zoom[-1]]
-    boxes, scale_of = [], []
+def half_overlapping_tiles(scales: Sequence[int], height: int, width: int) -> list[Box]:
+    """Tiles of every scale d, a d-th of the picture's sides each, half a tile apart."""
+    boxes = []
     for scale in scales:
         tall, wide = max(1, round(height / scale)), max(1, round(width / scale))
         for i in range(2 * scale - 1):
@@ -39,8 +38,7 @@ def half_overlapping_tiles(zoom: Sequence[int], height: int, width: int) -> tupl
                 top = min(round(i * height / (2 * scale)), height - tall)
                 left = min(round(j * width / (2 * scale)), width - wide)
                 boxes.append(Box(top, left, tall, wide))
-                scale_of.append(scale)
-    return boxes, np.array(scale_of)
+    return boxes
 
 
 def even_grid(divide: int, height: int, width: int) -> list[Box]:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lpaint.painting.fit import fit_colour
+from lpaint.painting.fit import COLOUR, fit_colour
 from lpaint.painting.geometry import (
     Box,
     bands,
@@ -20,19 +20,20 @@ from lpaint.painting.geometry import (
     half_overlapping_tiles,
     pixel_coordinates,
 )
+from lpaint.painting.proposals import Proposals, Raster
 from lpaint.painting.resample import resize
 
-_VISIT_DISCOUNT = 0.7
-_REJECTED_VISITS = 6
-_PATIENCE = 40
-# A stroke ends with its colour; what comes before is its shape.
-_COLOUR = 3
+EFFORT = 8
 # Opacity maps drawn at once hold at most this many pixels: they stay in cache, and memory stays bounded.
 _PIXELS_AT_ONCE = 1 << 18
-# Tiles of a large picture are judged by every n-th pixel, of which this many remain on the longer side.
+# Proposals for a large picture are judged by every n-th pixel, of which this many remain on the longer side.
 _JUDGED_SIDE = 256
-# From a window of this many pixels on, drawing each stroke on its own bounds beats drawing a batch on equal windows.
-_LARGE_WINDOW = 1 << 14
+# Tiles that the model is asked about at once.
+_ASKED_AT_ONCE = 128
+# A painter that asks about many tiles paints, of their strokes, only those whose gain is this share of the best's, ...
+_SELECTIVITY = 0.7
+# ... and asks again after one stroke for so many tiles.
+_TILES_A_STROKE = 4
 
 
 class PaintingModel(Protocol):
@@ -100,7 +101,7 @@ class _Easel:
     budgets: list[int]
     used: np.ndarray
     snapshots: dict[int, np.ndarray]
-    parameters: int = _COLOUR
+    parameters: int = COLOUR
     frames: list[list[np.ndarray]] = field(default_factory=list)
     values: list[list[np.ndarray]] = field(default_factory=list)
 
@@ -121,62 +122,37 @@ class _Easel:
     def full(self) -> np.ndarray:
         return self.used >= self.budgets[-1]
 
-    def paint(self, model: PaintingModel, who: np.ndarray, boxes: list[Box], fraction: np.ndarray) -> np.ndarray:
-        """Let the model paint one bundle in ``boxes[i]`` (all of one size) of picture ``who[i]``, each at most once.
-
-        A stroke is kept only if it lowers the squared error; returns [len(who)] whether any was kept.
-        """
-        height, width = self.target.shape[2:]
+    def see(self, model: PaintingModel, who: Sequence[int], boxes: Sequence[Box], fraction: np.ndarray) -> np.ndarray:
+        """What the model proposes in ``boxes[i]`` (all of one size) of picture ``who[i]``: [n, bundle, P]."""
         seen = [resize(_cut(image, who, boxes), model.canvas, model.canvas) for image in (self.canvas, self.target)]
-        strokes = model.act(seen[0], seen[1], fraction.astype(np.float32))
+        strokes = np.array(model.act(seen[0], seen[1], fraction.astype(np.float32)))
         self.parameters = strokes.shape[2]
-        first = boxes[0].widened(model.reach, height, width)
-        if first.height * first.width >= _LARGE_WINDOW:
-            places = zip(who, boxes, strokes, strict=True)
-            return np.array([self._lay_each(model, b, box, values) for b, box, values in places])
-        return self._lay_together(model, who, boxes, strokes)
+        return strokes
 
-    def _lay_each(self, model: PaintingModel, b: int, box: Box, strokes: np.ndarray) -> bool:
-        """Lay a bundle [bundle, P] on picture ``b``, each stroke on its own bounds; whether any was kept."""
+    def lay(self, model: PaintingModel, b: int, box: Box, values: np.ndarray, window: Box, alpha: np.ndarray) -> bool:
+        """Lay one stroke [P], of opacity [h, w] on ``window``, if that lowers the squared error; whether it did."""
+        if self.used[b] >= self.budgets[-1]:
+            return False
+        canvas, target = (image[b][:, *window.slices()] for image in (self.canvas, self.target))
+        if model.fitted:
+            values[-COLOUR:] = fit_colour(canvas, alpha[None], values[None, -COLOUR:], target)[0]
+        after = canvas + alpha * (values[-COLOUR:, None, None] - canvas)
+        if np.square(after - target).sum() >= np.square(canvas - target).sum():
+            return False
+        canvas[:] = after
+        self._record(b, box, values)
+        return True
+
+    def draw_and_lay(self, model: PaintingModel, b: int, box: Box, strokes: np.ndarray) -> bool:
+        """Lay strokes [n, P] in order, each drawn on its own bounds; whether any was kept."""
         height, width = self.target.shape[2:]
-        kept_any = False
         windows = _bounding_windows(model, strokes, np.tile(corner_and_sides(box), (len(strokes), 1)), height, width)
+        kept = False
         for values, window in zip(strokes, windows, strict=True):
-            if self.used[b] >= self.budgets[-1] or not window.height * window.width:
-                continue
-            alpha = _rasterise(model, values[None, None], [box], [window])[0, 0]
-            canvas, target = (image[b][:, *window.slices()] for image in (self.canvas, self.target))
-            if model.fitted:
-                values[-_COLOUR:] = fit_colour(canvas, alpha, values[-_COLOUR:], target)
-            after = canvas + alpha * (values[-_COLOUR:, None, None] - canvas)
-            if np.square(after - target).sum() < np.square(canvas - target).sum():
-                canvas[:] = after
-                self._record(b, box, values)
-                kept_any = True
-        return kept_any
-
-    def _lay_together(self, model: PaintingModel, who: np.ndarray, boxes: list[Box], strokes: np.ndarray) -> np.ndarray:
-        """Lay bundles [n, bundle, P] on pictures ``who``, on windows of one size; [n] whether any stroke was kept."""
-        height, width = self.target.shape[2:]
-        windows = [box.widened(model.reach, height, width) for box in boxes]
-        alpha = _rasterise(model, strokes, boxes, windows)
-        canvas, target = (_cut(image, who, windows) for image in (self.canvas, self.target))
-        error = np.square(canvas - target).sum((1, 2, 3))
-        kept_any = np.zeros(len(who), bool)
-        for k in range(model.bundle):
-            colour = strokes[:, k, -_COLOUR:]
-            if model.fitted:
-                colour[:] = fit_colour(canvas, alpha[:, k], colour, target)
-            after = canvas + alpha[:, k, None] * (colour[:, :, None, None] - canvas)
-            error_after = np.square(after - target).sum((1, 2, 3))
-            keep = (error_after < error) & ~self.full[who]
-            canvas = np.where(keep[:, None, None, None], after, canvas)
-            error = np.where(keep, error_after, error)
-            kept_any |= keep
-            for i in np.flatnonzero(keep):
-                self.canvas[who[i]][:, *windows[i].slices()] = canvas[i]
-                self._record(who[i], boxes[i], strokes[i, k])
-        return kept_any
+            if window.height * window.width:
+                places = pixel_coordinates(corner_and_sides(box)[None], [window])
+                kept |= self.lay(model, b, box, values, window, model.rasterise(values[None, :-COLOUR], *places)[0])
+        return kept
 
     def _record(self, b: int, box: Box, values: np.ndarray) -> None:
         """Note a stroke that is on canvas ``b``, and the canvas itself where a budget is reached."""
@@ -209,12 +185,14 @@ def paint_by_error(
     target: np.ndarray,
     budgets: Sequence[int],
     on_progress: Callable[[int], None] | None = None,
+    effort: int = EFFORT,
 ) -> Painting:
     """Paint pictures within a budget of strokes, where the remaining error is largest.
 
-    First ``model.max_steps`` steps on the whole picture; then, a bundle at a time, the tile with the largest remaining
-    squared error, among overlapping tiles (half a tile apart) at every scale of the model's zoom and one finer. Each
-    visit discounts a tile; a bundle of which nothing helped discounts it much. A model that never saw tiles
+    In turns, the model is asked about the ``effort`` most promising tiles (the whole picture first), of overlapping
+    ones, half a tile apart, at every scale of the model's zoom and one finer; then those strokes are painted that lower
+    the error most, of all that were proposed so far. With ``effort`` 1 nearly every stroke is painted; the more tiles
+    are asked about, the pickier is the painter, and the fewer strokes does a picture need. A model that never saw tiles
     (zoom [1]) goes on with the whole picture.
 
     Args:
@@ -222,34 +200,77 @@ def paint_by_error(
         target: [B, 3, H, W] float32 in [0, 1].
         budgets: stroke counts at which to keep the canvases; the largest ends the painting.
         on_progress: called with the least number of strokes that any picture has.
+        effort: tiles that the model is asked about before strokes are chosen.
 
     Returns:
         Snapshots at each budget (fewer strokes where nothing more helped) and the strokes.
     """
     height, width = target.shape[2:]
     easel = _Easel.start(model, target, budgets)
-    everyone = np.arange(len(target))
-    whole = Box(0, 0, height, width)
-    for k in range(model.max_steps):
-        who = everyone[~easel.full]
-        if len(who):
-            easel.paint(model, who, [whole] * len(who), np.full(len(who), k / model.max_steps))
-    tiles, scale_of = half_overlapping_tiles(model.zoom, height, width)
-    visits = np.full((len(target), len(tiles)), float(model.max_steps) if len(model.zoom) == 1 else 0.0)
-    fruitless = np.zeros(len(target), int)
-    while len(who := everyone[~easel.full & (fruitless < _PATIENCE)]):
-        remaining = _remaining_error(easel, who, tiles)
-        chosen = np.argmax(remaining * _VISIT_DISCOUNT ** visits[who], 1)
-        for scale in np.unique(scale_of[chosen]):
-            group = np.flatnonzero(scale_of[chosen] == scale)
-            pictures, picks = who[group], chosen[group]
-            step = np.minimum(model.max_steps - 1, visits[pictures, picks])
-            kept = easel.paint(model, pictures, [tiles[t] for t in picks], step / model.max_steps)
-            visits[pictures, picks] += np.where(kept, 1, _REJECTED_VISITS)
-            fruitless[pictures] = np.where(kept, 0, fruitless[pictures] + 1)
+    raster = Raster(height, width, max(1, max(height, width) // _JUDGED_SIDE))
+    tiles = [Box(0, 0, height, width)]
+    if len(model.zoom) > 1:
+        tiles += half_overlapping_tiles([*model.zoom[1:], 2 * model.zoom[-1]], height, width)
+    windows = [raster.window(tile, model.reach) for tile in tiles]
+    proposals = [Proposals(tiles, windows, model.bundle, model.fitted) for _ in range(len(target))]
+    working = set(range(len(target)))
+    while working:
+        asked = _ask(model, easel, raster, {b: proposals[b] for b in sorted(working)}, effort)
+        for b in sorted(working):
+            laid = _paint_best(model, easel, raster, b, proposals[b], effort)
+            if easel.full[b] or not (laid or asked[b]):
+                working.discard(b)
         if on_progress is not None:
             on_progress(int(easel.used.min()))
     return easel.finish()
+
+
+def _ask(
+    model: PaintingModel, easel: _Easel, raster: Raster, proposals: dict[int, Proposals], effort: int
+) -> dict[int, int]:
+    """Ask the model about the most promising tiles of every picture; how many of each."""
+    wanted: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    counts = {}
+    for b, proposed in proposals.items():
+        error = np.square(raster.of(easel.canvas[b]) - raster.of(easel.target[b])).sum(0)
+        chosen = proposed.next_tiles(error, effort)
+        counts[b] = len(chosen)
+        for tile in chosen:
+            box, window = proposed.tiles[tile], proposed.windows[tile]
+            wanted.setdefault((box.height, box.width, window.height, window.width), []).append((b, int(tile)))
+    for group in wanted.values():
+        for at in range(0, len(group), _ASKED_AT_ONCE):
+            part = group[at : at + _ASKED_AT_ONCE]
+            boxes = [proposals[b].tiles[tile] for b, tile in part]
+            visits = np.array([min(int(proposals[b].visits[tile]), model.max_steps - 1) for b, tile in part])
+            strokes = easel.see(model, [b for b, _ in part], boxes, visits / model.max_steps)
+            windows = [proposals[b].windows[tile] for b, tile in part]
+            alpha = _rasterise(model, strokes, raster, boxes, windows)
+            for (b, tile), values, opacity in zip(part, strokes, alpha, strict=True):
+                canvas, target = (raster.of(images[b]) for images in (easel.canvas, easel.target))
+                proposals[b].put(tile, values, opacity, canvas, target)
+    return counts
+
+
+def _paint_best(model: PaintingModel, easel: _Easel, raster: Raster, b: int, proposals: Proposals, effort: int) -> int:
+    """Paint the proposed strokes that help picture ``b`` most; how many."""
+    canvas, target = (raster.of(images[b]) for images in (easel.canvas, easel.target))
+    laid, enough = 0, 0.0
+    while laid < max(model.bundle, effort // _TILES_A_STROKE) and not easel.full[b]:
+        tile, k, gain = proposals.best(canvas, target)
+        if gain <= enough:
+            break
+        enough = max(enough, gain * _SELECTIVITY) if effort > 1 else 0.0
+        window, alpha = proposals.windows[tile], proposals.alpha(tile, k)
+        values = proposals.take(tile, k)
+        if raster.thin == 1:
+            kept = easel.lay(model, b, proposals.tiles[tile], values, window, alpha)
+        else:
+            kept = easel.draw_and_lay(model, b, proposals.tiles[tile], values[None])
+        if kept:
+            proposals.painted(tile, k)
+            laid += 1
+    return laid
 
 
 def paint_grid(
@@ -273,14 +294,13 @@ def paint_grid(
     """
     _, height, width = target.shape
     easel = _Easel.start(model, target[None], [steps * model.bundle * (1 + divide * divide)])
-    who = np.zeros(1, int)
     grid = [Box(0, 0, height, width)], even_grid(divide, height, width)
     done = 0
     for boxes in grid if divide > 1 else grid[:1]:
         for k in range(steps):
             fraction = np.array([min(k, model.max_steps - 1) / model.max_steps])
             for box in boxes:
-                easel.paint(model, who, [box], fraction)
+                easel.draw_and_lay(model, 0, box, easel.see(model, [0], [box], fraction)[0])
                 done += model.bundle
                 if on_progress is not None:
                     on_progress(done)
@@ -299,39 +319,26 @@ def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int
     windows = _bounding_windows(model, strokes.values, frames, height, width)
     for values, frame, window in zip(strokes.values, frames, windows, strict=True):
         for band in bands(window, _PIXELS_AT_ONCE):
-            alpha = model.rasterise(values[None, :-_COLOUR], *pixel_coordinates(frame[None], [band]))[0]
+            alpha = model.rasterise(values[None, :-COLOUR], *pixel_coordinates(frame[None], [band]))[0]
             piece = canvas[:, *band.slices()]
-            piece += alpha * (values[-_COLOUR:, None, None] - piece)
+            piece += alpha * (values[-COLOUR:, None, None] - piece)
         yield canvas
 
 
-def _cut(images: np.ndarray, who: np.ndarray, boxes: list[Box]) -> np.ndarray:
+def _cut(images: np.ndarray, who: Sequence[int], boxes: Sequence[Box]) -> np.ndarray:
     """Box i, all of one size, out of image ``who[i]``: [B, 3, H, W] -> [len(who), 3, h, w]."""
     return np.stack([images[b][:, *box.slices()] for b, box in zip(who, boxes, strict=True)])
 
 
-def _remaining_error(easel: _Easel, who: np.ndarray, tiles: list[Box]) -> np.ndarray:
-    """Summed squared error of each tile, [len(who), tiles], from one integral image a picture.
-
-    Of a large picture every n-th row and column is enough to tell tiles apart.
-    """
-    thin = max(1, max(easel.target.shape[2:]) // _JUDGED_SIDE)
-    part = np.s_[:, :, ::thin, ::thin]
-    error = np.square(easel.canvas[part][who] - easel.target[part][who]).sum(1, dtype=np.float64)
-    integral = np.pad(error.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-    corners = np.array([[tile.top, tile.left, tile.top + tile.height, tile.left + tile.width] for tile in tiles])
-    # Rounded up on both sides: rows start .. stop - 1 hold the multiples ceil(start / n) .. ceil(stop / n) - 1 of n.
-    top, left, bottom, right = (-(-corners // thin)).T
-    return integral[:, bottom, right] - integral[:, top, right] - integral[:, bottom, left] + integral[:, top, left]
-
-
-def _rasterise(model: PaintingModel, strokes: np.ndarray, boxes: list[Box], windows: list[Box]) -> np.ndarray:
+def _rasterise(
+    model: PaintingModel, strokes: np.ndarray, raster: Raster, boxes: Sequence[Box], windows: Sequence[Box]
+) -> np.ndarray:
     """Opacity [n, bundle, h, w] of strokes [n, bundle, P] placed in ``boxes``, on ``windows`` of one size."""
     count, bundle, parameters = strokes.shape
-    rows, columns, pitch = pixel_coordinates(np.array([corner_and_sides(box) for box in boxes]), windows)
-    repeated = (np.repeat(array, bundle, 0) for array in (rows, columns, pitch))
+    places = raster.coordinates(np.array([corner_and_sides(box) for box in boxes]), windows)
+    repeated = (np.repeat(array, bundle, 0) for array in places)
     flat = strokes.reshape(count * bundle, parameters)
-    alpha = _in_chunks(model, flat[:, :-_COLOUR], *repeated)
+    alpha = _in_chunks(model, flat[:, :-COLOUR], *repeated)
     return alpha.reshape(count, bundle, *alpha.shape[1:])
 
 
@@ -351,7 +358,7 @@ def _bounding_windows(
     if not len(values):
         return []
     corner, side = np.tile(frames[:, :2], 2), np.tile(frames[:, 2:], 2)
-    bounds = corner + side * model.bounds(values[:, :-_COLOUR])
+    bounds = corner + side * model.bounds(values[:, :-COLOUR])
     # A pixel more on each side for the soft edge.
     low = np.clip(np.floor(bounds[:, :2]) - 1, 0, [height, width]).astype(int)
     high = np.clip(np.ceil(bounds[:, 2:]) + 1, low, [height, width]).astype(int)

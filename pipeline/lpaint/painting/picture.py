@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lpaint.painting.painter import PaintingModel, Strokes, draw_strokes, paint_by_error, paint_grid
+from lpaint.painting.painter import EFFORT, PaintingModel, Strokes, draw_strokes, paint_by_error, paint_grid
 from lpaint.painting.resample import resize
 
 # A painting's error is judged on at most this many pixels a side; finer detail than that is smaller than any stroke.
@@ -14,11 +14,15 @@ _WORKING_SIDE = 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """How to spend strokes: ``strokes`` by error, or with ``divide`` above 0 evenly, ``steps`` bundles a tile."""
+    """How to spend strokes: ``strokes`` by error, or with ``divide`` above 0 evenly, ``steps`` bundles a tile.
+
+    ``effort``: how picky the painter by error is; see ``paint_by_error``.
+    """
 
     strokes: int = 500
     divide: int = 0
     steps: int = 5
+    effort: int = EFFORT
 
     def total(self, model: PaintingModel) -> int:
         """Strokes that a painting has at most."""
@@ -55,7 +59,7 @@ def paint_picture(
     if plan.divide:
         painting = paint_grid(model, working, plan.divide, plan.steps, on_progress)
     else:
-        painting = paint_by_error(model, working[None], [plan.strokes], on_progress)
+        painting = paint_by_error(model, working[None], [plan.strokes], on_progress, plan.effort)
     strokes = painting.strokes[0]
     if working.shape[1:] == out:
         (canvas,) = painting.snapshots.values()

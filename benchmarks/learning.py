@@ -1,0 +1,189 @@
+"""Learning efficiency, one change at a time: `python benchmarks/learning.py --seeds 0,1`.
+
+A cell is the profile `faces-cpu`, cut to a few hundred updates, with one thing changed; CELLS names them. Each is
+trained once a seed on the data that `dvc repro prepare` left, tracked as a run of MLflow (tag `study`), and judged on
+test pictures. Cells that the report holds already are left alone, so that the command can be stopped and repeated, and
+several processes may share a report. Writes NAME.json and its table, NAME.md.
+"""
+
+import fcntl
+import json
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from lpaint.agent.model import TorchPaintingModel
+from lpaint.agent.training import AgentTraining
+from lpaint.checkpoint import ResumeState
+from lpaint.data.dataset import PreparedData
+from lpaint.device import Compute, choose_compute
+from lpaint.evaluation import evaluate, summarise
+from lpaint.files import write_json, write_text
+from lpaint.params import Params, parse_params
+from lpaint.profiles import params_with
+from lpaint.strokes import exact_rasteriser, get_family
+from lpaint.tracking import start_run
+
+ROOT = Path(__file__).parents[1]
+BASE = "base"
+BUDGETS = [25, 50, 100, 200]
+_CRITIC = {"agent.discount": 0.95}
+_GAN = {"agent.gan": "wgan_gp"}
+# Name of a cell -> the settings that it changes. Numbers of environments keep a round at about 480 transitions.
+CELLS: dict[str, dict[str, Any]] = {
+    BASE: {},
+    "pooled head": {"agent.actor.head": "pooled"},
+    "critic": _CRITIC,
+    "colours never fitted": {"agent.fit_colours": "never"},
+    "colours fitted in rollouts": {"agent.fit_colours": "rollouts"},
+    "colours fitted in the loss": {"agent.fit_colours": "always"},
+    "random crops": {"agent.crops": "random"},
+    "strokes carried": {"agent.carry": "strokes"},
+    "no curriculum": {"agent.curriculum.share": 0.0},
+    "curriculum to 0.8": {"agent.curriculum.share": 0.8},
+    "zoom [1], 20 steps": {"agent.zoom": [1], "agent.max_steps": 20, "agent.environments": 24},
+    "zoom [1], 20 steps, critic": {
+        "agent.zoom": [1],
+        "agent.max_steps": 20,
+        "agent.environments": 24,
+        **_CRITIC,
+    },
+    "zoom [1, 2]": {"agent.zoom": [1, 2], "agent.environments": 48},
+    "zoom [1, 2, 4, 8]": {"agent.zoom": [1, 2, 4, 8], "agent.environments": 24},
+    "3 steps a scale": {"agent.max_steps": 3, "agent.environments": 53},
+    "8 steps a scale": {"agent.max_steps": 8, "agent.environments": 20},
+    "bundle 1, 25 steps": {"agent.bundle": 1, "agent.max_steps": 25, "agent.environments": 6},
+    "bundle 10, 3 steps": {"agent.bundle": 10, "agent.max_steps": 3, "agent.environments": 53},
+    "WGAN-GP beside": _GAN,
+    "WGAN-GP, critic, PER": {**_GAN, **_CRITIC, "agent.replay": "prioritized"},
+    "critic, 2 steps ahead": {**_CRITIC, "agent.horizon": 2},
+    "learning rate 5e-4": {"agent.actor.learning_rate": 5e-4},
+    "learning rate 1e-3": {"agent.actor.learning_rate": 1e-3},
+    "learning rate 4e-3": {"agent.actor.learning_rate": 4e-3},
+    "cosine schedule": {"agent.schedule": "cosine"},
+    "warm-up of 50": {"agent.warmup_updates": 50},
+    "averaged weights": {"agent.actor.average": True},
+    "batch 32": {"agent.batch_size": 32},
+    "batch 128": {"agent.batch_size": 128},
+    "8 updates a round": {"agent.updates_per_round": 8},
+    "32 updates a round": {"agent.updates_per_round": 32},
+    "replay of 3 rounds": {"agent.replay_rounds": 3},
+    "one block a stage": {"agent.actor.blocks": 1},
+    "width 16": {"agent.actor.width": 16},
+    "width 48": {"agent.actor.width": 48},
+    "start from the mean colour": {"agent.start": "mean"},
+    "start from white": {"agent.start": "white"},
+    "difference reward": {"agent.reward.l2_form": "difference", "agent.reward.l2": 20.0},
+    "epsilon 5e-3": {"agent.reward.l2_epsilon": 5e-3},
+    "epsilon 5e-5": {"agent.reward.l2_epsilon": 5e-5},
+    "edges 1": {"agent.reward.edges": 1.0},
+    "no flip": {"agent.flip": False},
+}
+
+
+def main(
+    cells: Annotated[str, typer.Option(help="Semicolon-separated names of cells; empty = all.")] = "",
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1",
+    updates: Annotated[int, typer.Option(min=1, help="Updates of each cell.")] = 600,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 1,
+    data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
+    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 48,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "learning",
+) -> None:
+    """Train and judge every cell and seed that the report lacks."""
+    prepared = PreparedData.load(data)
+    out.mkdir(parents=True, exist_ok=True)
+    report = out / f"{report_name}.json"
+    for name in cells.split(";") if cells else CELLS:
+        for seed in map(int, seeds.split(",")):
+            if f"{name}/{seed}" in _read(report):
+                continue
+            params = variant(CELLS[name], seed, updates, threads)
+            cell = run_cell(name, params, prepared, choose_compute(params.base), images)
+            _add(report, f"{name}/{seed}", cell)
+            print(name, seed, cell["seconds"], cell["l2"], flush=True)
+
+
+def variant(changes: dict[str, Any], seed: int, updates: int, threads: int) -> Params:
+    """The parameters of a cell."""
+    values = params_with(ROOT, "faces-cpu").model_dump(by_alias=True)
+    common = {"base.seed": seed, "base.threads": threads, "agent.updates": updates, "agent.validation.every": 100}
+    for key, value in {**common, **changes}.items():
+        *sections, last = key.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        section[last] = value
+    return parse_params(values, "a cell")
+
+
+def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, images: int) -> dict[str, Any]:
+    """Train one cell and judge the actor of its best validation."""
+    rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=compute.compile)
+    with start_run("study", params) as tracker, TemporaryDirectory() as folder:
+        tracker.set_tags({"study": "learning", "cell": name})
+        training = AgentTraining(params, data, compute, rasterisers, ResumeState(Path(folder)), tracker)
+        training.run()
+        progress = training.progress
+        model = TorchPaintingModel(training.agent.actor.eval(), training.actor_settings, compute)
+        rows = data.split("test")[:images]
+        strokes = summarise(evaluate(model, data.images, rows, data.names(rows), BUDGETS))["strokes"]
+        errors = {budget: row["l2"]["mean"] for budget, row in strokes.items()}
+        tracker.log_metrics({f"test/l2_{budget}": value for budget, value in errors.items()})
+    return {
+        "updates": progress.update,
+        "samples": progress.update * params.agent.batch_size,
+        "transitions": progress.transitions,
+        "seconds": round(progress.seconds, 1),
+        "images": len(rows),
+        "l2": errors,
+        "curve": [{key: round(row[key], 6) for key in ("update", "seconds", "l2")} for row in progress.curve],
+        "compute": compute.as_dict(),
+    }
+
+
+def table(cells: dict[str, Any]) -> str:
+    """The report as a Markdown table: means over seeds, best first at 200 strokes; base in its place."""
+    head = "| changed | seeds | samples | transitions | seconds | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
+    lines = [head + " | against base |\n" + "|---" * (len(BUDGETS) + 6) + "|"]
+    names = {key.rsplit("/", 1)[0] for key in cells}
+    groups = {name: [cell for key, cell in cells.items() if key.rsplit("/", 1)[0] == name] for name in names}
+    overall = {name: _overall(group) for name, group in groups.items()}
+    for name in sorted(names, key=lambda name: overall[name]):
+        group = groups[name]
+        errors = " | ".join(f"{mean(cell['l2'][str(budget)] for cell in group):.4f}" for budget in BUDGETS)
+        spread = [_overall([cell]) / overall[BASE] for cell in group] if BASE in overall else []
+        against = " ".join(f"{value:.3f}" for value in spread)
+        lines.append(
+            f"| {name} | {len(group)} | {group[0]['samples']} | {group[0]['transitions']} "
+            f"| {mean(cell['seconds'] for cell in group):.0f} | {errors} | {against} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _overall(group: list[dict[str, Any]]) -> float:
+    """One number for a cell: the geometric mean of its errors over budgets and seeds."""
+    return float(np.exp(np.mean([np.log(list(cell["l2"].values())) for cell in group])))
+
+
+def _read(report: Path) -> dict[str, Any]:
+    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def _add(report: Path, key: str, cell: dict[str, Any]) -> None:
+    """Add a cell to the report, which other processes may be writing too."""
+    with report.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cells = dict(sorted({**_read(report), key: cell}.items()))
+        write_json(report, cells)
+        write_text(report.with_suffix(".md"), table(cells))
+
+
+if __name__ == "__main__":
+    typer.run(main)

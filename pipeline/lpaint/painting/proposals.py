@@ -1,0 +1,154 @@
+"""Strokes proposed but not yet painted: what a painter chooses from.
+
+The model is asked for a bundle at many tiles of a picture. Each of its strokes is kept with what it would gain, so that
+the best of all of them can be painted next, and the model is asked again only where the canvas has changed since.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lpaint.painting.fit import COLOUR, fit_colour
+from lpaint.painting.geometry import Box
+
+# What share of a tile's error a stroke is expected to mend where the model was never asked, and at the least: at first
+# every tile is worth a question, later those that answered well.
+_HOPE, _LEAST_HOPE = 1.0, 1e-3
+# Paint on a tile, as a share of its pixels, from which on what was proposed there is out of date.
+_CHANGED = 0.002
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Every ``thin``-th pixel of a height x width picture: what strokes are judged on."""
+
+    height: int
+    width: int
+    thin: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns that are looked at."""
+        return -(-self.height // self.thin), -(-self.width // self.thin)
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """A view of images [..., height, width]."""
+        return images[..., :: self.thin, :: self.thin]
+
+    def window(self, box: Box, reach: float) -> Box:
+        """Where paint from ``box`` may fall, in rows and columns of the raster; of one size for boxes of one size."""
+        rows, columns = self.shape
+        tall, wide = (min(most, -(-side // self.thin)) for most, side in ((rows, box.height), (columns, box.width)))
+        inner = Box(min(box.top // self.thin, rows - tall), min(box.left // self.thin, columns - wide), tall, wide)
+        return inner.widened(reach, rows, columns)
+
+    def coordinates(self, frames: np.ndarray, windows: Sequence[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``windows`` in the coordinates of ``frames`` [n, 4] (in pixels), as ``rasterise`` wants them."""
+        rows = np.array([np.arange(w.top, w.top + w.height) for w in windows]) * self.thin + 0.5
+        columns = np.array([np.arange(w.left, w.left + w.width) for w in windows]) * self.thin + 0.5
+        rows = (rows - frames[:, :1]) / frames[:, 2:3]
+        columns = (columns - frames[:, 1:2]) / frames[:, 3:4]
+        return rows.astype(np.float32), columns.astype(np.float32), (self.thin / frames[:, 2:]).astype(np.float32)
+
+
+class Proposals:
+    """The strokes proposed for one picture, by tile.
+
+    Args:
+        tiles: the picture's tiles, in pixels.
+        windows: what their paint may touch, on the raster.
+        bundle: strokes that the model proposes at a tile.
+        fitted: whether colours are fitted to shapes.
+    """
+
+    def __init__(self, tiles: Sequence[Box], windows: Sequence[Box], bundle: int, fitted: bool) -> None:
+        self.tiles, self.windows, self.fitted = tiles, windows, fitted
+        count = len(tiles)
+        self.visits = np.zeros(count)
+        self.promise = np.full(count, _HOPE)
+        self.dirty = np.ones(count, bool)
+        self.gains = np.zeros((count, bundle))
+        self._alpha: list[np.ndarray | None] = [None] * count
+        self._values: list[np.ndarray | None] = [None] * count
+        self._corners = np.array([[w.top, w.left, w.top + w.height, w.left + w.width] for w in windows])
+
+    def next_tiles(self, error: np.ndarray, count: int) -> np.ndarray:
+        """At most ``count`` tiles to ask the model about, of those out of date.
+
+        The most promising ones: what is missing there, times the share of it that a stroke mended last time.
+        ``error`` [rows, columns] is the squared error on the raster.
+        """
+        integral = np.pad(error.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
+        top, left, bottom, right = self._corners.T
+        missing = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
+        worth = np.where(self.dirty, missing * self.promise, 0.0)
+        order = np.argsort(-worth, kind="stable")[:count]
+        return order[worth[order] > 0]
+
+    def put(self, tile: int, values: np.ndarray, alpha: np.ndarray, canvas: np.ndarray, target: np.ndarray) -> None:
+        """Take what the model proposes at a tile: strokes [K, P] and their opacity [K, h, w] on the tile's window."""
+        self._values[tile], self._alpha[tile], self.dirty[tile] = values, alpha, False
+        window = self.windows[tile].slices()
+        self.gains[tile] = self._gain(values, alpha, canvas[:, *window], target[:, *window])
+        missing = np.square(canvas[:, *window] - target[:, *window]).sum() + 1e-12
+        self.promise[tile] = max(self.gains[tile].max() / missing, _LEAST_HOPE)
+
+    def best(self, canvas: np.ndarray, target: np.ndarray) -> tuple[int, int, float]:
+        """Tile, place in its bundle, and gain of the stroke that lowers the squared error on the raster most.
+
+        Gains only fall as others paint, so they are computed again one by one until the first stays first (a lazy
+        greedy search, Minoux 1978). The gain is 0 where nothing helps.
+        """
+        while True:
+            flat = int(self.gains.argmax())
+            tile, k = divmod(flat, self.gains.shape[1])
+            if self.gains[tile, k] <= 0:
+                return tile, k, 0.0
+            values, alpha = self._values[tile], self._alpha[tile]
+            assert values is not None and alpha is not None
+            window = self.windows[tile].slices()
+            part = slice(k, k + 1)
+            gain = float(self._gain(values[part], alpha[part], canvas[:, *window], target[:, *window])[0])
+            self.gains[tile, k] = gain
+            if gain >= self.gains.max():
+                return tile, k, gain
+
+    def alpha(self, tile: int, k: int) -> np.ndarray:
+        """The opacity [h, w] of a proposed stroke on its tile's window."""
+        opacity = self._alpha[tile]
+        assert opacity is not None
+        return opacity[k]
+
+    def take(self, tile: int, k: int) -> np.ndarray:
+        """The stroke's numbers [P]; it is no longer proposed."""
+        values = self._values[tile]
+        assert values is not None
+        self.gains[tile, k] = 0.0
+        return values[k].copy()
+
+    def painted(self, tile: int, k: int) -> None:
+        """The stroke is on the canvas: tiles that it touches are out of date."""
+        alpha = self._alpha[tile]
+        assert alpha is not None
+        self.visits[tile] += 1 / len(alpha)
+        window = self.windows[tile]
+        paint = np.pad(alpha[k].cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
+        low, high = [window.top, window.left], [window.height, window.width]
+        top, left = (np.clip(self._corners[:, i] - low[i], 0, high[i]) for i in (0, 1))
+        bottom, right = (np.clip(self._corners[:, 2 + i] - low[i], 0, high[i]) for i in (0, 1))
+        laid = paint[bottom, right] - paint[top, right] - paint[bottom, left] + paint[top, left]
+        area = (self._corners[:, 2] - self._corners[:, 0]) * (self._corners[:, 3] - self._corners[:, 1])
+        self.dirty |= laid > _CHANGED * area
+
+    def _gain(self, values: np.ndarray, alpha: np.ndarray, canvas: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """How much each stroke alone would lower the squared error: [K], from opacity [K, h, w] on one window."""
+        colour = values[:, -COLOUR:]
+        if self.fitted:
+            colour = fit_colour(canvas, alpha, colour, target)
+        # |r|^2 - |r - alpha (c - canvas)|^2 with r = target - canvas, expanded so that no [K, 3, h, w] is made.
+        paint, squared = alpha.reshape(len(alpha), -1), np.square(alpha).reshape(len(alpha), -1)
+        bare, missing = canvas.reshape(COLOUR, -1).T, (target - canvas).reshape(COLOUR, -1).T
+        helps = (paint @ missing) * colour - paint @ (missing * bare)
+        costs = squared.sum(1)[:, None] * np.square(colour) - 2 * colour * (squared @ bare) + squared @ np.square(bare)
+        return (2 * helps - costs).sum(1)
