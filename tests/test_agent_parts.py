@@ -297,6 +297,18 @@ def test_zooming_in_enlarges_what_is_painted_there() -> None:
         assert (closer.before[i] - enlarged).abs().max() <= 1.01
 
 
+def test_targets_are_the_same_without_waiting() -> None:
+    pictures = _pictures([1, 2, 4])
+    view = pictures.whole(6, True, _rng(3))
+    canvas, views = pictures.targets(view), [view]
+    for level in (1, 2):
+        view, canvas = pictures.closer(view, canvas, level, _rng(level))
+        views.append(view)
+    mixed = View(*(torch.cat([getattr(view, field.name) for view in views]) for field in fields(View)))
+    mixed = mixed[torch.randperm(18, generator=_rng(4))]
+    assert torch.equal(pictures._targets_without_waiting(mixed), pictures.targets(mixed))
+
+
 def test_crops_are_drawn_where_the_error_is() -> None:
     pictures = _pictures([1, 2])
     view = pictures.whole(400, False, _rng())

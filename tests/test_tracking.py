@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,6 +18,7 @@ from tiny import tiny_params
 from lpaint.errors import DataError
 from lpaint.provenance import find_producer, remember_output
 from lpaint.tracking import MlflowTracker, NullTracker, Tracker, start_run
+from lpaint.tracking.importing import import_runs
 
 
 @pytest.fixture(scope="module")
@@ -338,3 +340,125 @@ def test_own_store_is_not_taken_for_the_users_choice(
     with start_run("prepare", tiny_params()) as tracker:
         tracker.log_metrics({"x": 1})
     assert "MLFLOW_TRACKING_URI" not in os.environ and _run(tracker.run_id).info.status == "FINISHED"
+
+
+# Files of JSON lines
+
+
+def _in_file(root: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    return start_run(stage, tiny_params(base={"tracking": "jsonl", "seed": 5}))
+
+
+def test_a_run_in_a_file_becomes_the_run_that_mlflow_would_have_had(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, report = tmp_path / "away", tmp_path / "report.json"
+    report.write_text("{}")
+    with _in_file(away, "train_agent", monkeypatch) as agent:
+        for step in range(3):
+            agent.log_metrics({"losses/actor": 1.0 / (step + 1)}, step)
+        agent.log_image("sheet", np.full((4, 4, 3), 200, np.uint8), 2)
+        agent.log_image("last", np.zeros((4, 4, 3), np.uint8))
+        agent.log_artifact(report, "reports")
+        agent.set_tags({"note": "by hand"})
+        agent.log_params({"compute.device": "cuda"})
+    with _in_file(away, "evaluate", monkeypatch) as evaluation:
+        evaluation.set_tags({"upstream.train_agent": agent.run_id})
+        evaluation.for_run(agent.run_id).log_metrics({"test/l2_200": 0.004})
+        evaluation.for_run(None).log_metrics({"lost": 1.0})
+    files = sorted((away / ".lpaint/tracking").glob("*.jsonl"))
+    assert [file.name.split("-")[0] for file in files] == ["evaluate", "train_agent"]
+
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    made = {path.name.split("-")[0]: run_id for path, run_id, fresh in import_runs(files) if fresh}
+    run = _run(made["train_agent"])
+    assert run.info.status == "FINISHED" and run.info.run_name == "train_agent"
+    assert {"seed": "5", "gan": "wgan_gp", "compute.device": "cuda"}.items() <= run.data.params.items()
+    assert run.data.tags["note"] == "by hand" and run.data.metrics["test/l2_200"] == 0.004
+    assert "lost" not in run.data.metrics
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "losses/actor")
+    events = [json.loads(line) for line in files[1].read_text().splitlines()]
+    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
+    assert [point.timestamp for point in history] == [e["time"] for e in events if e["event"] == "metrics"]
+    assert (run.info.start_time, run.info.end_time) == (events[0]["time"], events[-1]["time"])
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+    assert {"images", "reports"} <= names
+    # Links between the runs are kept, and a second import makes nothing twice.
+    evaluated = _run(made["evaluate"]).data.tags
+    assert evaluated["lpaint.imported_from"] == evaluation.run_id
+    again = import_runs(files)
+    assert [fresh for _, _, fresh in again] == [False, False]
+    assert {run_id for _, run_id, _ in again} == set(made.values())
+
+
+def test_links_to_imported_runs_are_translated(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = tmp_path / "away"
+    folder = tmp_path / "work"
+    (folder / "models").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    with _in_file(away, "train_agent", monkeypatch) as agent:
+        agent.log_metrics({"a": 1.0})
+    Path("models/actor.safetensors").write_text("weights of this test")
+    remember_output(agent.run_id, Path("models/actor.safetensors"))
+    with _in_file(away, "evaluate", monkeypatch) as evaluation:
+        evaluation.log_metrics({"b": 1.0})
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    made = {
+        path.name.split("-")[0]: run_id for path, run_id, _ in import_runs((away / ".lpaint/tracking").glob("*.jsonl"))
+    }
+    assert _run(made["evaluate"]).data.tags["upstream.train_agent"] == made["train_agent"]
+
+
+def test_a_run_in_a_file_is_resumed_and_survives_a_kill(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, checkpoint = tmp_path / "away", tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    with pytest.raises(KeyboardInterrupt), _in_file(away, "train_agent", monkeypatch) as first:
+        first.resume_from(checkpoint)
+        first.log_metrics({"a": 1.0}, 1)
+        raise KeyboardInterrupt
+    with _in_file(away, "train_agent", monkeypatch) as second:
+        second.resume_from(checkpoint)
+        second.log_metrics({"a": 2.0}, 2)
+    assert second.run_id == first.run_id
+    (file,) = (away / ".lpaint/tracking").glob("*.jsonl")
+    whole = file.read_text()
+    file.write_text(whole[: whole.rindex('"end"')])
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    ((_, run_id, _),) = import_runs([file])
+    history = mlflow.MlflowClient().get_metric_history(run_id, "a")
+    assert [point.value for point in history] == [1.0, 2.0]
+    assert _run(run_id).info.status == "KILLED", "its end was never written; the one before was of the first part"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        (b"\xff\xfe\x00", "cannot be read (is no text)"),
+        (b"", "does not begin like a tracked run"),
+        (b'{"event": "end", "time": 1, "status": "FINISHED"}\n', "does not begin like a tracked run"),
+        (b"nonsense\nnonsense\n", "line 1 is no event"),
+    ],
+)
+def test_what_is_no_run_is_not_imported(root: Path, tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "run.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        import_runs([path])
+    assert words in str(caught.value)
+
+
+def test_a_stage_needs_no_mlflow_where_it_tracks_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        "import sys; sys.modules['mlflow'] = None\n"
+        "from tiny import tiny_params\nfrom lpaint.tracking import start_run\n"
+        "params = tiny_params(base={'tracking': 'jsonl'})\n"
+        "with start_run('prepare', params) as tracker: tracker.log_metrics({'a': 1.0})\n"
+    )
+    environment = os.environ | {"DVC_ROOT": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(["python", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert not done.stderr and len(list((tmp_path / ".lpaint/tracking").glob("prepare-*.jsonl"))) == 1

@@ -33,6 +33,8 @@ profile_app = typer.Typer(
     help="Ready-made parameters, merged into params.yaml.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(profile_app, name="profile")
+track_app = typer.Typer(help="Tracked runs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(track_app, name="track")
 
 # What the commands about strokes and profiles import beyond the base install.
 _PIPELINE_ONLY = {"pydantic", "ruamel", "torch"}
@@ -255,6 +257,17 @@ def bench(
     typer.echo(report.table())
     if json_file is not None:
         report.save(json_file)
+
+
+@track_app.command("import")
+def track_import(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Runs in .lpaint/tracking, as .jsonl.")],
+) -> None:
+    """Bring runs that were tracked in files (base.tracking: jsonl) into MLflow."""
+    from lpaint.tracking.importing import import_runs
+
+    for file, run_id, fresh in import_runs(files):
+        typer.echo(f"{file}: {'imported as run' if fresh else 'was imported before, as run'} {run_id}")
 
 
 @profile_app.command("list")

@@ -28,6 +28,7 @@ class Base(Section):
     precision: Literal["auto", "fp32", "bf16"]
     threads: Count
     compile: Literal["auto", "on", "off"]
+    tracking: Literal["mlflow", "jsonl"]
 
     @model_validator(mode="before")
     @classmethod

@@ -60,11 +60,25 @@ class Pictures:
 
     def targets(self, view: View) -> Tensor:
         """The crops that ``view`` [B] refers to, at canvas size: [B, 3, S, S] in [0, 1]."""
+        if self.device.type == "cuda":
+            return self._targets_without_waiting(view)
         out = torch.empty(len(view.image), 3, self.canvas, self.canvas, device=self.device)
         for level, side in enumerate(self.sides):
             chosen = torch.nonzero(view.level == level).squeeze(1)
             if len(chosen):
                 out[chosen] = self._fit(self._crop(view[chosen], side))
+        return out
+
+    def _targets_without_waiting(self, view: View) -> Tensor:
+        """``targets`` for a GPU, which would have to be waited for to learn which views are of a level.
+
+        Every view is cut at every level, those of another level from the picture's corner.
+        """
+        out = torch.zeros(len(view.image), 3, self.canvas, self.canvas, device=self.device)
+        for level, side in enumerate(self.sides):
+            mine = view.level == level
+            placed = View(view.image, view.top * mine, view.left * mine, view.level, view.flip)
+            out = torch.where(mine[:, None, None, None], self._fit(self._crop(placed, side)), out)
         return out
 
     def _crop(self, view: View, side: int) -> Tensor:

@@ -162,10 +162,10 @@ class PrioritizedReplay(UniformReplay):
             )
         raw = errors.detach().abs().double() + self.epsilon
         self.largest = torch.maximum(self.largest, raw.max())
-        unique, inverse = torch.unique(indices, return_inverse=True)
-        merged = torch.zeros(len(unique), dtype=torch.float64, device=self.device)
-        merged.scatter_reduce_(0, inverse, raw, "amax")
-        self.tree.set(unique, merged**self.alpha)
+        # All pairs of a batch are few, and nothing here has to wait for the device to count what is unique.
+        same = indices[:, None] == indices
+        merged = torch.where(same, raw, 0.0).amax(1)
+        self.tree.set(indices, merged**self.alpha)
 
     def state_dict(self) -> dict[str, Any]:
         """The uniform buffer's state and the priorities."""

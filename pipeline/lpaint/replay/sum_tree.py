@@ -36,7 +36,10 @@ class SumTree:
         return self.nodes[indices + self.leaves]
 
     def set(self, indices: Tensor, priorities: Tensor) -> None:
-        """Set the priorities [B] of the leaves ``indices`` [B], which must not repeat, and the sums above them."""
+        """Set the priorities [B] of the leaves ``indices`` [B], and the sums above them.
+
+        An index may repeat, with the same priority.
+        """
         node = indices + self.leaves
         self.nodes[node] = priorities.to(self.nodes.dtype)
         for _ in range(self.depth):

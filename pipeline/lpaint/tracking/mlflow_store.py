@@ -1,4 +1,4 @@
-"""The only place that knows MLflow. Training and evaluation log through the small ``Tracker`` protocol.
+"""The only place that knows MLflow.
 
 A run starts at the first thing logged, or when ``resume_from`` finds the run of an interrupted training. Tracking never
 stops a stage: if the store fails, one warning says so and the stage goes on.
@@ -10,17 +10,16 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from lpaint.errors import DataError
 from lpaint.files import write_text
-from lpaint.params import Params
 from lpaint.paths import repository_root
-from lpaint.provenance import origin_tags
+from lpaint.tracking.base import NullTracker, Tracker
 
 EXPERIMENT = "lpaint"
 REGISTERED_MODEL = "lpaint-actor"
@@ -29,69 +28,24 @@ _FLUSH_SECONDS = 10.0
 _LONGEST_PARAM = 500
 
 
-class Tracker(Protocol):
-    """Where a stage reports to."""
-
-    run_id: str
-
-    def resume_from(self, directory: Path) -> None:
-        """Go on in the run named by ``directory``/run_id if there is one; else remember this run there."""
-        ...
-
-    def log_params(self, params: dict[str, Any]) -> None: ...
-
-    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None: ...
-
-    def log_image(self, name: str, image: np.ndarray, step: int | None = None) -> None:
-        """A uint8 [H, W, 3] picture."""
-        ...
-
-    def log_artifact(self, path: Path, folder: str = "") -> None: ...
-
-    def set_tags(self, tags: dict[str, str]) -> None: ...
-
-    def log_onnx_model(self, path: Path, name: str, register: bool) -> None:
-        """An ONNX file as a model of the run, loadable by mlflow.pyfunc; registered if asked for."""
-        ...
-
-    def for_run(self, run_id: str | None) -> "Tracker":
-        """A tracker that adds to another, finished run; one that drops everything if ``run_id`` is None."""
-        ...
-
-
-class NullTracker:
-    """Drops everything."""
-
-    run_id = ""
-
-    def resume_from(self, directory: Path) -> None: ...
-
-    def log_params(self, params: dict[str, Any]) -> None: ...
-
-    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None: ...
-
-    def log_image(self, name: str, image: np.ndarray, step: int | None = None) -> None: ...
-
-    def log_artifact(self, path: Path, folder: str = "") -> None: ...
-
-    def set_tags(self, tags: dict[str, str]) -> None: ...
-
-    def log_onnx_model(self, path: Path, name: str, register: bool) -> None: ...
-
-    def for_run(self, run_id: str | None) -> Tracker:
-        return self
-
-
 class MlflowTracker:
     """Logs to the store of ``MLFLOW_TRACKING_URI``, or to ``mlflow.db`` in the repository's root."""
 
-    def __init__(self, stage: str, params: dict[str, Any], tags: dict[str, str], run_id: str = "") -> None:
+    def __init__(
+        self,
+        stage: str,
+        params: dict[str, Any],
+        tags: dict[str, str],
+        run_id: str = "",
+        began: int | None = None,
+    ) -> None:
         self.stage, self.run_id = stage, run_id
         self._params, self._tags = params, tags
         self._buffer: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
-        self._began = int(time.time() * 1000)
+        self._began = int(time.time() * 1000) if began is None else began
         self._broken = False
+        self.failure = ""
         self._client: Any = None
         self._others: list[MlflowTracker] = []
 
@@ -108,11 +62,11 @@ class MlflowTracker:
         """Parameters not logged before; a run's parameters cannot change, so known ones are left alone."""
         self._attempt(self._log_params, params)
 
-    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
-        """Buffered; written in batches, since single calls to a store are slow."""
+    def log_metrics(self, metrics: dict[str, float], step: int = 0, when: int | None = None) -> None:
+        """Buffered; written in batches, since single calls to a store are slow. ``when``: milliseconds; None = now."""
         if self._broken:
             return
-        now = int(time.time() * 1000)
+        now = int(time.time() * 1000) if when is None else when
         self._buffer += [(name, float(value), now, step) for name, value in metrics.items()]
         if len(self._buffer) >= _FLUSH_EVERY or time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
@@ -152,13 +106,13 @@ class MlflowTracker:
         if self._buffer:
             self._attempt(self._flush)
 
-    def end(self, status: str) -> None:
-        """Write what is buffered and end the run as FINISHED, FAILED or KILLED."""
+    def end(self, status: str, when: int | None = None) -> None:
+        """Write what is buffered and end the run as FINISHED, FAILED or KILLED, ``when`` (milliseconds) or now."""
         for other in self._others:
             other.flush()
         self.flush()
         if self.run_id:
-            self._attempt(lambda: self._started().set_terminated(self.run_id, status))
+            self._attempt(lambda: self._started().set_terminated(self.run_id, status, when))
 
     def _attempt(self, action: Callable[..., Any], *arguments: Any) -> None:
         if self._broken:
@@ -168,8 +122,8 @@ class MlflowTracker:
         except Exception as error:
             # Whatever the store or its client raises, hours of training must not die of it.
             self._broken = True
-            reason = " ".join(str(error).split())[:300]
-            print(f"warning: MLflow tracking stopped ({reason}); the stage goes on without it", file=sys.stderr)
+            self.failure = " ".join(str(error).split())[:300]
+            print(f"warning: MLflow tracking stopped ({self.failure}); the stage goes on without it", file=sys.stderr)
 
     def _started(self) -> Any:
         if self._client is None or not self.run_id:
@@ -236,19 +190,20 @@ class MlflowTracker:
         )
 
 
-@contextmanager
-def start_run(stage: str, params: Params) -> Iterator[Tracker]:
-    """A tracker for one stage; its run ends FINISHED, or FAILED or KILLED with the exception that ends the stage."""
-    tracker = MlflowTracker(stage, _flatten(params), origin_tags(stage))
+def find_by_tag(name: str, value: str) -> str | None:
+    """Id of the run of lpaint's experiment that has this tag; None if there is none.
+
+    Raises:
+        DataError: the store cannot be read.
+    """
     try:
-        yield tracker
-    except KeyboardInterrupt:
-        tracker.end("KILLED")
-        raise
-    except BaseException:
-        tracker.end("FAILED")
-        raise
-    tracker.end("FINISHED")
+        client = _client()
+        found = client.search_runs([_experiment_id(client)], f"tags.`{name}` = '{value}'", max_results=1)
+    except Exception as error:
+        # As in ``MlflowTracker``: stores raise whatever they like.
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"MLflow's store cannot be read ({reason}); check MLFLOW_TRACKING_URI") from None
+    return str(found[0].info.run_id) if found else None
 
 
 def _client() -> Any:
@@ -289,18 +244,3 @@ def _experiment_id(client: Any) -> str:
 
 def _own_store() -> str:
     return f"sqlite:///{repository_root() / 'mlflow.db'}"
-
-
-def _flatten(params: Params) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, inner)
-        else:
-            flat[prefix] = value
-
-    walk("", params.model_dump(by_alias=True))
-    agent = params.agent
-    return flat | {"gan": agent.gan, "replay": agent.replay, "algorithm": agent.algorithm, "seed": params.base.seed}
