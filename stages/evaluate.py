@@ -38,7 +38,7 @@ def run(params: Params, tracker: Tracker) -> None:
     renderer = load_renderer(RENDERER)
     model = TorchPaintingModel(actor, settings, choose_compute(params.base))
     evaluation = evaluate(model, data.images, rows, data.names(rows), params.evaluate.strokes, params.evaluate.effort)
-    summary = summarise(evaluation)
+    summary = summarise(evaluation) | {"effort": params.evaluate.effort}
     summary["neural_gap"] = neural_gap(renderer, model.family, evaluation.strokes, model.max_steps * model.bundle)
     with replacing_folder(FOLDER) as folder:
         write_figures(evaluation, model, folder, params.evaluate.timelapses)

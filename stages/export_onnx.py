@@ -42,8 +42,9 @@ def run(params: Params, tracker: Tracker) -> None:
     export_outline(family, OUT / "outline.onnx", opset)
     export_renderer(renderer, family, OUT / "renderer.onnx", opset)
     metadata = actor_metadata(settings, family, git_commit(), run_id or "")
-    export_actor(actor, OUT / "actor.onnx", opset, metadata, OUT / "rasteriser.onnx", OUT / "outline.onnx")
-    report = parity_report(actor, renderer, family, OUT)
+    half = params.export.precision == "fp16"
+    export_actor(actor, OUT / "actor.onnx", opset, metadata, OUT / "rasteriser.onnx", OUT / "outline.onnx", half)
+    report = parity_report(actor, renderer, family, OUT, half)
     write_json(OUT / "parity.json", report)
     evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
     write_text(OUT / "MODEL_CARD.md", model_card(settings, evaluation, report))

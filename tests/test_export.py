@@ -12,7 +12,7 @@ import torch
 from tiny import tiny_params
 
 from lpaint.agent.model import load_actor
-from lpaint.export import MODELS
+from lpaint.export import MODELS, actor_metadata, export_actor, parity
 from lpaint.painting.model import OnnxPainter, describe, read_metadata
 from lpaint.renderer.networks import load_renderer
 from lpaint.strokes import get_family, pixel_centres
@@ -106,3 +106,16 @@ def test_pixel_centres_are_what_the_exported_rasteriser_is_fed() -> None:
     rows, columns, pitch = pixel_centres(1, 4)
     assert rows[0].tolist() == columns[0].tolist() == [0.125, 0.375, 0.625, 0.875]
     assert pitch.tolist() == [[0.25, 0.25]]
+
+
+def test_half_precision_halves_the_file_and_keeps_the_strokes(chain: Path, tmp_path: Path) -> None:
+    actor, settings = load_actor(chain / "models/actor.safetensors")
+    family = get_family(settings["family"])
+    whole, half = chain / "exports/actor.onnx", tmp_path / "actor.onnx"
+    parts = (chain / "exports/rasteriser.onnx", chain / "exports/outline.onnx")
+    export_actor(actor, half, 20, actor_metadata(settings, family, "", ""), *parts, half=True)
+    weights = [sum(len(w.raw_data) for w in onnx.load(path).graph.initializer) for path in (whole, half)]
+    assert weights[1] < 0.6 * weights[0]
+    inputs = (torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2))
+    assert 0 < parity(actor, half, inputs) < 5e-3
+    assert OnnxPainter(half, "cpu").bundle == settings["bundle"]

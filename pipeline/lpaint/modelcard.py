@@ -8,6 +8,8 @@ _LICENCE = {
     "synthetic": "Trained on lpaint's own synthetic pictures; the weights are free of any data set's licence.",
 }
 
+_START = {"black": "black", "white": "white", "mean": "in the picture's mean colour"}
+
 
 def model_card(settings: dict[str, Any], evaluation: dict[str, Any], parity: dict[str, Any]) -> str:
     """Markdown card from the actor's settings, the evaluation's report and the export's parity report."""
@@ -31,7 +33,8 @@ An agent that paints pictures with strokes of the family `{settings["family"]}`,
 
 ## Error on {evaluation["images"]} test images at {evaluation["size"]} px
 
-Mean squared error on 0..1 from a black canvas, tiles chosen by remaining error.
+Mean squared error on 0..1, by strokes painted on a canvas that starts {_START[settings["start"]]}; effort
+{evaluation["effort"]} (tiles that the agent is asked about before strokes are chosen).
 
 | strokes | L2 | PSNR, dB | SSIM | (L_0 - L_T) / L_0 |
 |---|---|---|---|---|
@@ -41,6 +44,6 @@ ONNX Runtime agrees with torch to {worst:.1g} (largest absolute difference of a 
 
 ## Limits
 
-Small text, fine texture and anything smaller than a few pixels of a tile are beyond it. It was trained from a black
-canvas, on one kind of picture; on other kinds expect more error for the same strokes.
+Small text, fine texture and anything smaller than a few pixels of a tile are beyond it. It was trained on one
+kind of picture; on other kinds expect more error for the same strokes.
 """

@@ -195,6 +195,7 @@ class Evaluate(Section):
 
 class Export(Section):
     opset: Annotated[int, Field(ge=18, le=23)]
+    precision: Literal["fp32", "fp16"]
     register_model: Annotated[bool, Field(alias="register")]
 
 
