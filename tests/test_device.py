@@ -1,5 +1,7 @@
 """The choice of device and precision."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +21,17 @@ def _threads() -> Iterator[None]:
 
 
 def _base(**settings: Any) -> Base:
-    return Base(**{"seed": 0, "device": "cpu", "precision": "fp32", "threads": 0, "compile": "off", **settings})
+    return Base(
+        **{
+            "seed": 0,
+            "device": "cpu",
+            "precision": "fp32",
+            "threads": 0,
+            "compile": "off",
+            "tracking": "mlflow",
+            **settings,
+        }
+    )
 
 
 @pytest.mark.usefixtures("_threads")
@@ -42,3 +54,12 @@ def test_cuda_must_be_there_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) 
 def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch, capable: bool, precision: str) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
     assert choose_compute(_base(precision="auto")).precision == precision
+
+
+def test_peak_memory_sees_what_was_taken_and_given_back() -> None:
+    script = (
+        "import numpy as np\nfrom lpaint.device import peak_memory\n"
+        "before = peak_memory(); block = np.ones(1 << 30, np.uint8); del block; print(peak_memory() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 500 < float(done.stdout) < 1200, "a block of 1024 MiB, less what the start of Python needed"

@@ -229,6 +229,15 @@ def test_a_picky_painter_needs_fewer_strokes() -> None:
     assert np.square(picky - target).mean() < 0.9 * np.square(hasty - target).mean()
 
 
+class _LateStarter(Dabs):
+    """Dabs that are black, as the canvas is, until the last step."""
+
+    def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+        strokes = super().act(canvas, target, fraction)
+        strokes[fraction < 0.6, :, 10:] = 0
+        return strokes
+
+
 def _proposals(fitted: bool) -> tuple[Proposals, np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """Three tiles of a 12 x 10 picture with four random strokes each: proposals, canvas, target, strokes, opacities."""
     rng = np.random.default_rng(5)
@@ -236,7 +245,7 @@ def _proposals(fitted: bool) -> tuple[Proposals, np.ndarray, np.ndarray, list[np
     tiles = [Box(0, 0, 6, 5), Box(3, 2, 6, 5), Box(6, 5, 6, 5)]
     values = [rng.random((4, 13), np.float32) for _ in tiles]
     alpha = [rng.random((4, 6, 5), np.float32) * rng.random((4, 1, 1), np.float32) for _ in tiles]
-    proposals = Proposals(tiles, tiles, 4, fitted)
+    proposals = Proposals(tiles, tiles, 4, 3, fitted)
     for tile in range(3):
         proposals.put(tile, values[tile], alpha[tile], canvas, target)
     return proposals, canvas, target, values, alpha
@@ -286,6 +295,13 @@ def test_the_best_proposal_is_found_although_gains_are_out_of_date() -> None:
         window += alpha[tile][k] * (colour[:, None, None] - window)
         seen.append((tile, k))
     assert len(seen) > 3
+
+
+def test_what_does_not_help_at_one_step_may_at_the_next() -> None:
+    model = _LateStarter(zoom=(1,))
+    painting = paint_by_error(model, _quarters()[None], [10])
+    assert [float(fraction[0]) for fraction in model.fractions[:3]] == pytest.approx([0, 1 / 3, 2 / 3])
+    assert len(painting.strokes[0]) == 2
 
 
 def test_only_tiles_that_were_painted_on_are_asked_about_again() -> None:

@@ -3,7 +3,9 @@
 The same machine must always choose the same, or a resumed training would not be the same training.
 """
 
+import resource
 import shutil
+import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -58,6 +60,13 @@ def choose_compute(base: Base) -> Compute:
         precision = "bf16" if _has_fast_bf16(device) else "fp32"
     compiles = base.compile == "on" or (base.compile == "auto" and _can_compile(device))
     return Compute(device, precision, torch.get_num_threads(), compiles)
+
+
+def peak_memory() -> float:
+    """The most memory that this process has had resident so far, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _has_fast_bf16(device: str) -> bool:

@@ -18,7 +18,7 @@ from lpaint.agent.networks import Actor, Critic
 from lpaint.agent.pictures import Pictures
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute
+from lpaint.device import Compute, peak_memory
 from lpaint.errors import TrainingError
 from lpaint.gan import PairDiscriminator
 from lpaint.metrics import l2, psnr, reward
@@ -228,13 +228,16 @@ class AgentTraining:
             "transitions": self.progress.transitions,
             "samples": self.progress.update * self.settings.batch_size,
             "seconds": self.progress.seconds,
+            "peak_memory_mib": round(peak_memory(), 1),
             "l2": float(l2(canvas, targets).mean()),
             "psnr": float(psnr(canvas, targets).mean()),
             "reward": float(reward(canvas, targets).mean()),
         }
         self.progress.curve.append(row)
         names = ("l2", "psnr", "reward")
-        self.tracker.log_metrics({f"validation/{name}": row[name] for name in names}, self.progress.update)
+        metrics = {f"validation/{name}": row[name] for name in names}
+        memory = {"charts/peak_memory_mib": row["peak_memory_mib"]}
+        self.tracker.log_metrics(metrics | memory, self.progress.update)
         shown = min(8, len(targets))
         self.tracker.log_image("validation", sheet([list(targets[:shown]), list(canvas[:shown])]), self.progress.update)
         tqdm.write(

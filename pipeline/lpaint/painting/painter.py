@@ -212,7 +212,8 @@ def paint_by_error(
     if len(model.zoom) > 1:
         tiles += half_overlapping_tiles([*model.zoom[1:], 2 * model.zoom[-1]], height, width)
     windows = [raster.window(tile, model.reach) for tile in tiles]
-    proposals = [Proposals(tiles, windows, model.bundle, model.fitted) for _ in range(len(target))]
+    how = (model.bundle, model.max_steps, model.fitted)
+    proposals = [Proposals(tiles, windows, *how) for _ in range(len(target))]
     working = set(range(len(target)))
     while working:
         asked = _ask(model, easel, raster, {b: proposals[b] for b in sorted(working)}, effort)

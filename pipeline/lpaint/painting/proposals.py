@@ -59,11 +59,12 @@ class Proposals:
         tiles: the picture's tiles, in pixels.
         windows: what their paint may touch, on the raster.
         bundle: strokes that the model proposes at a tile.
+        max_steps: bundles that the model paints at a tile by itself; what does not help at one step may at the next.
         fitted: whether colours are fitted to shapes.
     """
 
-    def __init__(self, tiles: Sequence[Box], windows: Sequence[Box], bundle: int, fitted: bool) -> None:
-        self.tiles, self.windows, self.fitted = tiles, windows, fitted
+    def __init__(self, tiles: Sequence[Box], windows: Sequence[Box], bundle: int, max_steps: int, fitted: bool) -> None:
+        self.tiles, self.windows, self.max_steps, self.fitted = tiles, windows, max_steps, fitted
         count = len(tiles)
         self.visits = np.zeros(count)
         self.promise = np.full(count, _HOPE)
@@ -92,6 +93,9 @@ class Proposals:
         window = self.windows[tile].slices()
         self.gains[tile] = self._gain(values, alpha, canvas[:, *window], target[:, *window])
         missing = np.square(canvas[:, *window] - target[:, *window]).sum() + 1e-12
+        if self.gains[tile].max() <= 0:
+            self.visits[tile] += 1
+            self.dirty[tile] = self.visits[tile] < self.max_steps
         self.promise[tile] = max(self.gains[tile].max() / missing, _LEAST_HOPE)
 
     def best(self, canvas: np.ndarray, target: np.ndarray) -> tuple[int, int, float]:
