@@ -28,6 +28,8 @@ EFFORT = 8
 _PIXELS_AT_ONCE = 1 << 18
 # Proposals for a large picture are judged by every n-th pixel, of which this many remain on the longer side.
 _JUDGED_SIDE = 256
+# Tiles are at least so many pixels of what proposals are judged on, and at most so many fit into a side.
+_LEAST_TILE, _FINEST = 4, 64
 # Tiles that the model is asked about at once.
 _ASKED_AT_ONCE = 128
 # A painter that asks about many tiles paints, of their strokes, only those whose gain is this share of the best's, ...
@@ -190,10 +192,10 @@ def paint_by_error(
     """Paint pictures within a budget of strokes, where the remaining error is largest.
 
     In turns, the model is asked about the ``effort`` most promising tiles (the whole picture first), of overlapping
-    ones, half a tile apart, at every scale of the model's zoom and one finer; then those strokes are painted that lower
-    the error most, of all that were proposed so far. With ``effort`` 1 nearly every stroke is painted; the more tiles
-    are asked about, the pickier is the painter, and the fewer strokes does a picture need. A model that never saw tiles
-    (zoom [1]) goes on with the whole picture.
+    ones, half a tile apart, at every scale of the model's zoom and finer, down to a few pixels; then those strokes are
+    painted that lower the error most, of all that were proposed so far. With ``effort`` 1 nearly every stroke is
+    painted; the more tiles are asked about, the pickier is the painter, and the fewer strokes does a picture need. A
+    model that never saw tiles (zoom [1]) goes on with the whole picture.
 
     Args:
         model: the trained painter.
@@ -210,7 +212,8 @@ def paint_by_error(
     raster = Raster(height, width, max(1, max(height, width) // _JUDGED_SIDE))
     tiles = [Box(0, 0, height, width)]
     if len(model.zoom) > 1:
-        tiles += half_overlapping_tiles([*model.zoom[1:], 2 * model.zoom[-1]], height, width)
+        scales = [scale for scale in _scales(model.zoom) if min(raster.shape) >= _LEAST_TILE * scale or scale == 2]
+        tiles += half_overlapping_tiles(scales, height, width)
     windows = [raster.window(tile, model.reach) for tile in tiles]
     how = (model.bundle, model.max_steps, model.fitted)
     proposals = [Proposals(tiles, windows, *how) for _ in range(len(target))]
@@ -224,6 +227,14 @@ def paint_by_error(
         if on_progress is not None:
             on_progress(int(easel.used.min()))
     return easel.finish()
+
+
+def _scales(zoom: Sequence[int]) -> list[int]:
+    """The scales of the training but the first, and finer ones, each twice as fine as the one before."""
+    scales = list(zoom[1:])
+    while scales[-1] < _FINEST:
+        scales.append(2 * scales[-1])
+    return scales
 
 
 def _ask(

@@ -59,7 +59,8 @@ class Proposals:
         tiles: the picture's tiles, in pixels.
         windows: what their paint may touch, on the raster.
         bundle: strokes that the model proposes at a tile.
-        max_steps: bundles that the model paints at a tile by itself; what does not help at one step may at the next.
+        max_steps: bundles that the model paints at a tile by itself; on a picture that is not cut into tiles, what
+            does not help at one step may at the next.
         fitted: whether colours are fitted to shapes.
     """
 
@@ -95,7 +96,8 @@ class Proposals:
         missing = np.square(canvas[:, *window] - target[:, *window]).sum() + 1e-12
         if self.gains[tile].max() <= 0:
             self.visits[tile] += 1
-            self.dirty[tile] = self.visits[tile] < self.max_steps
+            # Where there is nowhere else to go.
+            self.dirty[tile] = len(self.tiles) == 1 and self.visits[tile] < self.max_steps
         self.promise[tile] = max(self.gains[tile].max() / missing, _LEAST_HOPE)
 
     def best(self, canvas: np.ndarray, target: np.ndarray) -> tuple[int, int, float]:
