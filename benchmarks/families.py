@@ -1,13 +1,13 @@
-"""Stroke families compared: `python benchmarks/families.py --minutes 10`, on the data that `dvc repro prepare` left.
+"""Stroke families compared: `python benchmarks/families.py`, on the data that `dvc repro prepare` left.
 
-A cell is a family and what draws its strokes while the agent learns (exact or neural). Each is trained for the same
-time, then judged on test pictures with exact strokes. Cells that the report holds already are left alone, so that the
-command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.md.
+A cell is a family and what draws its strokes while the agent learns (exact or neural). Each is trained for as many
+updates, then judged on test pictures with exact strokes. Cells that the report holds already are left alone, so that
+the command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.md.
 """
 
 import json
-import time
-from contextlib import suppress
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -15,13 +15,14 @@ from typing import Annotated, Any
 import typer
 
 from lpaint.agent.model import TorchPaintingModel
-from lpaint.agent.training import AgentTraining, Progress
+from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, choose_compute
 from lpaint.evaluation import evaluate, neural_gap, summarise
 from lpaint.files import write_json, write_text
-from lpaint.params import Params, load_params
+from lpaint.params import Params
+from lpaint.profiles import params_with
 from lpaint.renderer.networks import NeuralRenderer, neural_rasteriser
 from lpaint.renderer.training import RendererTraining
 from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
@@ -30,28 +31,24 @@ from lpaint.tracking import NullTracker
 ROOT = Path(__file__).parents[1]
 FAMILIES = "bezier,bezier_opaque,brush,circle,line,pixel,rectangle,triangle"
 BUDGETS = [25, 50, 100, 200, 500]
-# Updates that tell the rate, after those in which kernels are compiled.
-_PROBE = (16, 48)
-
-
-class _ProbeDoneError(Exception):
-    """Ends a probe."""
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="Training time of each cell.")] = 10,
+    updates: Annotated[int, typer.Option(min=1, help="Updates of each cell.")] = 1000,
+    profile: Annotated[str, typer.Option(help="Profile that says how agents learn.")] = "faces-cpu",
     families: Annotated[str, typer.Option(help="Comma-separated.")] = FAMILIES,
     renderers: Annotated[str, typer.Option(help="exact, neural or both, comma-separated.")] = "exact,neural",
     data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 96,
+    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 48,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "families",
 ) -> None:
     """Train and judge every cell that the report lacks."""
-    params = load_params(ROOT / "params.yaml")
-    if threads:
-        params = params.model_copy(update={"base": params.base.model_copy(update={"threads": threads})})
+    params = params_with(ROOT, profile)
+    agent = params.agent.model_copy(update={"updates": updates})
+    base = params.base.model_copy(update={"threads": threads or params.base.threads})
+    params = params.model_copy(update={"agent": agent, "base": base})
     prepared = PreparedData.load(data)
     compute = choose_compute(params.base)
     out.mkdir(parents=True, exist_ok=True)
@@ -65,11 +62,9 @@ def main(
                 continue
             if network is None:
                 network, drawn = pretrain(variant, compute)
-            if renderer == "neural":
-                rasteriser = neural_rasteriser(network, compute)
-            else:
-                rasteriser = exact_rasteriser(get_family(name), params.stroke.canvas, compute.compile)
-            cell = train(variant, prepared, compute, rasteriser, minutes)
+            agent = params.agent.model_copy(update={"renderer": renderer})
+            variant = variant.model_copy(update={"agent": agent})
+            cell = train(variant, prepared, compute, rasterisers(variant, network, compute))
             cell |= judge(cell.pop("training"), network, prepared, compute, images)
             cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}
             # Read again: another process may have added its own cells.
@@ -88,41 +83,29 @@ def pretrain(params: Params, compute: Compute) -> tuple[NeuralRenderer, dict[str
     return training.network.eval().requires_grad_(False), training.progress.curve[-1]
 
 
+def rasterisers(params: Params, network: NeuralRenderer, compute: Compute) -> Callable[[int], Rasteriser]:
+    """What draws on a canvas of some side."""
+    if params.agent.renderer == "neural":
+        neural = neural_rasteriser(network, compute)
+        return lambda canvas: neural
+    return partial(exact_rasteriser, get_family(params.stroke.family), compiled=compute.compile)
+
+
 def train(
-    params: Params, data: PreparedData, compute: Compute, rasteriser: Rasteriser, minutes: float
+    params: Params, data: PreparedData, compute: Compute, rasterisers: Callable[[int], Rasteriser]
 ) -> dict[str, Any]:
-    """Train for about ``minutes``: as many updates as a probe says, so that the schedule of learning rates is whole."""
-    clock: list[tuple[int, float]] = []
-
-    def on_round(progress: Progress) -> None:
-        clock.append((progress.update, time.perf_counter()))
-        if progress.update >= sum(_PROBE):
-            raise _ProbeDoneError
-
-    with suppress(_ProbeDoneError):
-        _run(params, data, compute, rasteriser, 10**6, on_round)
-    (first, started), (last, ended) = next(point for point in clock if point[0] >= _PROBE[0]), clock[-1]
-    updates = round(60 * minutes * (last - first) / (ended - started))
-    training = _run(params, data, compute, rasteriser, updates, None)
+    """Train a cell."""
+    with TemporaryDirectory() as folder:
+        training = AgentTraining(params, data, compute, rasterisers, ResumeState(Path(folder)), NullTracker())
+        training.run()
     curve = [{key: row[key] for key in ("update", "seconds", "l2", "reward")} for row in training.progress.curve]
     return {
         "training": training,
-        "updates": updates,
+        "updates": training.progress.update,
         "seconds": round(training.progress.seconds, 1),
         "validation_reward": round(max(row["reward"] for row in curve), 4),
         "curve": curve,
     }
-
-
-def _run(
-    params: Params, data: PreparedData, compute: Compute, rasteriser: Rasteriser, updates: int, on_round: Any
-) -> AgentTraining:
-    agent = params.agent.model_copy(update={"updates": updates})
-    with TemporaryDirectory() as folder:
-        variant = params.model_copy(update={"agent": agent})
-        training = AgentTraining(variant, data, compute, lambda _: rasteriser, ResumeState(Path(folder)), NullTracker())
-        training.run(on_round)
-    return training
 
 
 def judge(
@@ -139,7 +122,7 @@ def judge(
 
 def table(cells: dict[str, Any]) -> str:
     """The report as a Markdown table, best first."""
-    head = "| family | learnt on | updates | reward | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
+    head = "| family | learnt on | seconds | reward | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
     head += " | renderer L2 | gap L1 | gap L2 |\n" + "|---" * (len(BUDGETS) + 7) + "|"
     lines = [head]
     for name, cell in sorted(cells.items(), key=lambda item: item[1]["l2"]["100"]):
@@ -147,7 +130,7 @@ def table(cells: dict[str, Any]) -> str:
         errors = " | ".join(f"{cell['l2'][str(budget)]:.4f}" for budget in BUDGETS)
         gap = cell["gap"]
         lines.append(
-            f"| {family} | {renderer} | {cell['updates']} | {cell['validation_reward']:.3f} | {errors} "
+            f"| {family} | {renderer} | {cell['seconds']:.0f} | {cell['validation_reward']:.3f} | {errors} "
             f"| {cell['renderer_l2']:.4f} | {gap.get('l1', float('nan')):.4f} | {gap.get('l2', float('nan')):.4f} |"
         )
     return "\n".join(lines) + "\n"

@@ -92,7 +92,7 @@ def main(
     updates: Annotated[int, typer.Option(min=1, help="Updates of each cell.")] = 600,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 1,
     data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 48,
+    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 24,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "learning",
 ) -> None:

@@ -147,10 +147,6 @@ def test_bad_value_is_named(key: str, value: Any, words: str) -> None:
         ({"data.size": 32, "stroke.canvas": 48}, "stroke.canvas: 48 is larger than data.size 32"),
         ({"agent.discount": 0.0}, "agent.replay: prioritized needs temporal-difference errors"),
         (
-            {"agent.curriculum.share": 0.3, "agent.renderer": "neural"},
-            "agent.curriculum.share: is above 0, but a neural",
-        ),
-        (
             {"data.size": 64, "agent.curriculum.canvas": 96, "agent.curriculum.share": 0.5},
             "agent.curriculum.canvas: 96 is larger than data.size 64",
         ),

@@ -38,6 +38,7 @@ OVERLAY: dict[str, Any] = {
         "discriminator": {"width": 4, "warmup_updates": 2},
         "validation": {"every": 4, "images": 2, "strokes": 12},
         "checkpoint_every": 4,
+        "curriculum": {"share": 0.0},
     },
     "evaluate": {"images": 2, "strokes": [6, 20], "timelapses": 1},
 }

@@ -173,10 +173,6 @@ class Agent(Section):
             raise ValueError(
                 "replay: prioritized needs temporal-difference errors, and discount 0 has none; use uniform"
             )
-        if self.curriculum.share and self.renderer == "neural":
-            raise ValueError(
-                "curriculum.share: is above 0, but a neural renderer draws one size; set renderer to exact"
-            )
         if self.zoom[0] != 1 or any(
             fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)
         ):

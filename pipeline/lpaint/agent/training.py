@@ -181,7 +181,8 @@ class AgentTraining:
         """Side of the canvas at this point of the training."""
         curriculum = self.settings.curriculum
         early = self.progress.update < curriculum.share * self.settings.updates
-        return curriculum.canvas if early else self.params.stroke.canvas
+        # A neural renderer draws one size only.
+        return curriculum.canvas if early and self.settings.renderer == "exact" else self.params.stroke.canvas
 
     def _set_canvas(self) -> None:
         """Pictures, painter and an empty replay for the canvas of now."""
