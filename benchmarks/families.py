@@ -2,7 +2,7 @@
 
 A cell is a family and what draws its strokes while the agent learns (exact or neural). Each is trained for as many
 updates, then judged on test pictures with exact strokes. Cells that the report holds already are left alone, so that
-the command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.md.
+the command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.table.md.
 """
 
 import json
@@ -71,7 +71,7 @@ def main(
             cells = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
             cells[f"{name}/{renderer}"] = cell
             write_json(report, dict(sorted(cells.items())))
-            write_text(report.with_suffix(".md"), table(cells))
+            write_text(report.with_suffix(".table.md"), table(cells))
             print(name, renderer, json.dumps({key: value for key, value in cell.items() if key != "curve"}), flush=True)
 
 

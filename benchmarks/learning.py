@@ -3,7 +3,7 @@
 A cell is the profile `faces-cpu`, cut to a few hundred updates, with one thing changed; CELLS names them. Each is
 trained once a seed on the data that `dvc repro prepare` left, tracked as a run of MLflow (tag `study`), and judged on
 test pictures. Cells that the report holds already are left alone, so that the command can be stopped and repeated, and
-several processes may share a report. Writes NAME.json and its table, NAME.md.
+several processes may share a report. Writes NAME.json and its table, NAME.table.md.
 """
 
 import fcntl
@@ -83,6 +83,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "epsilon 5e-5": {"agent.reward.l2_epsilon": 5e-5},
     "edges 1": {"agent.reward.edges": 1.0},
     "no flip": {"agent.flip": False},
+    "fp32, not compiled": {"base.precision": "fp32", "base.compile": "off"},
 }
 
 
@@ -182,7 +183,7 @@ def _add(report: Path, key: str, cell: dict[str, Any]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cells = dict(sorted({**_read(report), key: cell}.items()))
         write_json(report, cells)
-        write_text(report.with_suffix(".md"), table(cells))
+        write_text(report.with_suffix(".table.md"), table(cells))
 
 
 if __name__ == "__main__":

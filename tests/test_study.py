@@ -7,14 +7,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-REPORTS = ("families", "learnt_on")
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_tables_are_what_the_reports_give(name: str) -> None:
-    table = runpy.run_path(str(ROOT / "benchmarks/families.py"))["table"]
+@pytest.mark.parametrize(("name", "page"), [("families", "README"), ("learning", "learning")])
+def test_tables_are_what_the_reports_give(name: str, page: str) -> None:
+    table = runpy.run_path(str(ROOT / f"benchmarks/{name}.py"))["table"]
     cells = json.loads((ROOT / f"docs/study/{name}.json").read_text(encoding="utf-8"))
     made = table(cells)
-    assert made == (ROOT / f"docs/study/{name}.md").read_text(encoding="utf-8")
-    assert made in (ROOT / "docs/study/README.md").read_text(encoding="utf-8")
-    assert all(cell["images"] >= 90 and len(cell["curve"]) > 1 for cell in cells.values())
+    assert made == (ROOT / f"docs/study/{name}.table.md").read_text(encoding="utf-8")
+    assert made in (ROOT / f"docs/study/{page}.md").read_text(encoding="utf-8")
+    assert all(cell["images"] >= 24 and len(cell["curve"]) > 1 for cell in cells.values())
+
+
+def test_every_change_of_the_learning_study_is_a_valid_setting() -> None:
+    study = runpy.run_path(str(ROOT / "benchmarks/learning.py"))
+    variants = {name: study["variant"](changes, 3, 10, 1) for name, changes in study["CELLS"].items()}
+    assert all(params != variants[study["BASE"]] for name, params in variants.items() if name != study["BASE"])
+    assert variants[study["BASE"]].base.seed == 3

@@ -21,7 +21,7 @@ class PlainDdpg(Ddpg):
         for name, part in self._parts().items():
             if isinstance(part, nn.Module):
                 part.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-                part.get_submodule("trunk").register_forward_pre_hook(_no_format)
+                part.get_submodule("trunk.0").register_forward_pre_hook(_no_format)
             if isinstance(part, torch.optim.Adam):
                 group = part.param_groups[0]
                 setattr(self, name, torch.optim.Adam(group["params"], group["lr"], group["betas"], foreach=False))

@@ -1,0 +1,107 @@
+"""Error by training: `python benchmarks/curves.py --profile faces-cpu`, on the data that `dvc repro prepare` left.
+
+Trains a profile and, whenever the clock passes one of the marks, judges the actor as it is on test pictures. The clock
+stands still meanwhile. Adds a row a mark to NAME.json and to its table, NAME.table.md; several profiles share a report.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from lpaint.agent.model import TorchPaintingModel
+from lpaint.agent.training import AgentTraining, Progress
+from lpaint.checkpoint import ResumeState
+from lpaint.data.dataset import PreparedData
+from lpaint.device import choose_compute
+from lpaint.evaluation import evaluate, summarise
+from lpaint.files import write_json, write_text
+from lpaint.profiles import params_with
+from lpaint.strokes import exact_rasteriser, get_family
+from lpaint.tracking import NullTracker
+
+ROOT = Path(__file__).parents[1]
+BUDGETS = [25, 50, 100, 200, 500, 1000]
+
+
+class _EnoughError(Exception):
+    """Ends a training after its last mark."""
+
+
+def main(
+    profile: Annotated[str, typer.Option(help="What to train; its strokes are drawn exactly.")] = "faces-cpu",
+    minutes: Annotated[str, typer.Option(help="Marks, comma-separated.")] = "0.5,1,2,5,10,20",
+    updates: Annotated[int, typer.Option(min=0, help="Updates in all; 0 = as the profile says.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
+    data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
+    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 24,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "curves",
+) -> None:
+    """Train a profile and judge it at every mark, and at its end."""
+    params = params_with(ROOT, profile)
+    agent = params.agent.model_copy(update={"renderer": "exact", "updates": updates or params.agent.updates})
+    base = params.base.model_copy(update={"threads": threads or params.base.threads})
+    params = params.model_copy(update={"agent": agent, "base": base})
+    prepared, compute = PreparedData.load(data), choose_compute(params.base)
+    rows = prepared.split("test")[:images]
+    marks = [60 * float(mark) for mark in minutes.split(",")]
+    report = out / f"{report_name}.json"
+    out.mkdir(parents=True, exist_ok=True)
+
+    def judge(progress: Progress) -> None:
+        model = TorchPaintingModel(training.agent.actor.eval(), training.actor_settings, compute)
+        evaluation = evaluate(model, prepared.images, rows, prepared.names(rows), BUDGETS)
+        strokes = summarise(evaluation)["strokes"]
+        row = {
+            "minutes": round(progress.seconds / 60, 2),
+            "updates": progress.update,
+            "samples": progress.update * params.agent.batch_size,
+            "transitions": progress.transitions,
+            "images": len(rows),
+            "l2": {budget: values["l2"]["mean"] for budget, values in strokes.items()},
+            "used": {budget: values["used"] for budget, values in strokes.items()},
+            "compute": compute.as_dict(),
+        }
+        curves = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+        curves.setdefault(profile, []).append(row)
+        write_json(report, curves)
+        write_text(report.with_suffix(".table.md"), table(curves))
+        print(profile, json.dumps(row), flush=True)
+
+    def on_round(progress: Progress) -> None:
+        if marks and progress.seconds >= marks[0]:
+            judge(progress)
+            while marks and progress.seconds >= marks[0]:
+                marks.pop(0)
+            if not marks:
+                raise _EnoughError
+
+    rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=compute.compile)
+    with TemporaryDirectory() as folder:
+        training = AgentTraining(params, prepared, compute, rasterisers, ResumeState(Path(folder)), NullTracker())
+        try:
+            judge_end = training.run(on_round).progress
+        except _EnoughError:
+            return
+        judge(judge_end)
+
+
+def table(curves: dict[str, Any]) -> str:
+    """The report as a Markdown table."""
+    head = "| profile | minutes | samples | transitions | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
+    lines = [head + " |\n" + "|---" * (len(BUDGETS) + 4) + "|"]
+    for profile, rows in curves.items():
+        for row in rows:
+            errors = " | ".join(f"{row['l2'][str(budget)]:.4f}" for budget in BUDGETS)
+            lines.append(
+                f"| {profile} | {row['minutes']:.1f} | {row['samples']:,} | {row['transitions']:,} | {errors} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    typer.run(main)
