@@ -39,7 +39,7 @@ def main(
     families: Annotated[str, typer.Option(help="Comma-separated.")] = FAMILIES,
     renderers: Annotated[str, typer.Option(help="exact, neural or both, comma-separated.")] = "exact,neural",
     data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 48,
+    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 24,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "families",

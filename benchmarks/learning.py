@@ -1,9 +1,10 @@
 """Learning efficiency, one change at a time: `python benchmarks/learning.py --seeds 0,1`.
 
-A cell is the profile `faces-cpu`, cut to a few hundred updates, with one thing changed; CELLS names them. Each is
-trained once a seed on the data that `dvc repro prepare` left, tracked as a run of MLflow (tag `study`), and judged on
-test pictures. Cells that the report holds already are left alone, so that the command can be stopped and repeated, and
-several processes may share a report. Writes NAME.json and its table, NAME.table.md.
+A cell is the profile `faces-cpu`, cut to a few hundred updates, with one thing changed; CELLS names them (its learning
+rates fall in steps, and half of the updates are made on the small canvas). Each is trained once a seed on the data that
+`dvc repro prepare` left, tracked as a run of MLflow (tag `study`), and judged on test pictures. Cells that the report
+holds already are left alone, so that the command can be stopped and repeated, and several processes may share a report.
+Writes NAME.json and its table, NAME.table.md.
 """
 
 import fcntl
@@ -115,6 +116,7 @@ def variant(changes: dict[str, Any], seed: int, updates: int, threads: int) -> P
     """The parameters of a cell."""
     values = params_with(ROOT, "faces-cpu").model_dump(by_alias=True)
     common = {"base.seed": seed, "base.threads": threads, "agent.updates": updates, "agent.validation.every": 100}
+    common |= {"agent.schedule": "step", "agent.curriculum.share": 0.5}
     for key, value in {**common, **changes}.items():
         *sections, last = key.split(".")
         section = values

@@ -35,6 +35,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / "done").exists():
             root.mkdir()
+            # Where an earlier test of this process pointed MLflow at.
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
             run_chain(root)
             (root / "done").touch()
     return root

@@ -277,8 +277,8 @@ def test_the_fitted_colour_is_the_least_squares_one() -> None:
             system = torch.cat([alpha[b].flatten(), torch.ones(1)])[:, None]
             best = torch.linalg.lstsq(system, torch.cat([rest, wish[b, channel : channel + 1]])[:, None]).solution
             assert colour[b, channel].item() == pytest.approx(best.clamp(0, 1).item(), abs=1e-4)
-    ours = [value.numpy() for value in (canvas, alpha, wish, target)]
-    np.testing.assert_allclose(painting_fit(*ours), colour.numpy(), atol=1e-5)
+        ours = [value.numpy() for value in (canvas[b], alpha[b : b + 1], wish[b : b + 1], target[b])]
+        np.testing.assert_allclose(painting_fit(*ours)[0], colour[b].numpy(), atol=1e-5)
 
 
 def test_where_nothing_is_painted_the_wish_decides() -> None:

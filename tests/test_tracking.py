@@ -31,8 +31,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(store)
     mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
-    # MLflow notes the store that it uses in the environment, where it would count as the user's choice.
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # MLflow notes the store that it uses in the environment, where it would count as the user's choice. Not through
+    # monkeypatch, which would put it back.
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     shutil.rmtree(store / ".lpaint" / "runs", ignore_errors=True)
     return store
 

@@ -5,9 +5,9 @@ The same machine must always choose the same, or a resumed training would not be
 
 import resource
 import shutil
-import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,9 +64,13 @@ def choose_compute(base: Base) -> Compute:
 
 def peak_memory() -> float:
     """The most memory that this process has had resident so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux's getrusage counts what the parent had when it started this process.
+        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    # In bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
 
 
 def _has_fast_bf16(device: str) -> bool:
