@@ -3,7 +3,8 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from lpaint.files import write_json
 from lpaint.params import Params
 
 _CHUNK = 32
+_WINDOWS_AHEAD = 6
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,31 @@ def _decode_all(params: Params, source: Source, names: list[str]) -> Iterator[_D
         return
     remaining = iter(names)
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            # A window of work at a time: what is decoded but not yet packed stays bounded.
-            while window := list(islice(remaining, workers * _CHUNK * 8)):
-                yield from pool.map(decode, window, chunksize=_CHUNK)
+        with ProcessPoolExecutor(workers, get_context("spawn"), _employ, (decode,)) as pool:
+            # Some windows of work ahead: what is decoded but not yet packed stays bounded, and nobody waits.
+            ahead: deque[Iterator[_Decoded]] = deque()
+            while window := list(islice(remaining, workers * _CHUNK)):
+                ahead.append(pool.map(_work, window, chunksize=_CHUNK))
+                if len(ahead) > _WINDOWS_AHEAD:
+                    yield from ahead.popleft()
+            for results in ahead:
+                yield from results
     except BrokenProcessPool:
         raise DataError("data: a decoding process died, perhaps of too little memory; lower data.workers") from None
+
+
+_Decode = Callable[[str], _Decoded]
+# What a worker process decodes with. It comes once, not with every task: a source keeps its archive open, and to open
+# one of 200,000 entries takes a second.
+_employment: list[_Decode] = []
+
+
+def _employ(decode: _Decode) -> None:
+    _employment.append(decode)
+
+
+def _work(name: str) -> _Decoded:
+    return _employment[-1](name)
 
 
 def _decode_one(source: Source, size: int, fit: str, name: str) -> _Decoded:
