@@ -32,9 +32,9 @@ _WINDOWS_AHEAD = 6
 
 @dataclass(frozen=True)
 class _Decoded:
-    """One entry's pixels [size, size, 3] uint8, or the reason why there are none."""
+    """What became of one entry: its pixels are packed, or the reason says why there are none."""
 
-    pixels: np.ndarray | None
+    ok: bool
     reason: str
     width: int
     height: int
@@ -98,13 +98,13 @@ def _pack(params: Params, source: Source, names: list[str], path: Path, progress
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), size, size, 3))
     rows: list[tuple[int, str, str, bool, str, int, int]] = []
     good = 0
-    results = tqdm(_decode_all(params, source, names), total=len(names), unit="image", disable=not progress)
-    for name, decoded in zip(names, results, strict=True):
-        if decoded.pixels is not None:
-            images[good] = decoded.pixels
-            good += 1
-        index = good - 1 if decoded.pixels is not None else -1
-        rows.append((index, name, "", index >= 0, decoded.reason, decoded.width, decoded.height))
+    results = tqdm(_decode_all(params, source, names, path), total=len(names), unit="image", disable=not progress)
+    for slot, (name, decoded) in enumerate(zip(names, results, strict=True)):
+        # Bad entries leave gaps, which the good ones behind them close.
+        if decoded.ok and good < slot:
+            images[good] = images[slot]
+        rows.append((good if decoded.ok else -1, name, "", decoded.ok, decoded.reason, decoded.width, decoded.height))
+        good += decoded.ok
     images.flush()
     return pd.DataFrame(rows, columns=["index", "name", "split", "ok", "reason", "width", "height"])
 
@@ -123,15 +123,18 @@ def _shorten(path: Path, count: int) -> None:
     shorter.replace(path)
 
 
-def _decode_all(params: Params, source: Source, names: list[str]) -> Iterator[_Decoded]:
-    decode = partial(_decode_one, source, params.data.size, params.data.fit)
+def _decode_all(params: Params, source: Source, names: list[str], path: Path) -> Iterator[_Decoded]:
+    """Decode every entry into its own row of the array in ``path``; what became of each, in order."""
+    job = (source, params.data.size, params.data.fit, path)
     workers = worker_count(params)
     if workers == 1 or len(names) < 4 * _CHUNK:
-        yield from map(decode, names)
+        _employ(*job)
+        yield from map(_work, enumerate(names))
+        _employment.clear()
         return
-    remaining = iter(names)
+    remaining = enumerate(names)
     try:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _employ, (decode,)) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _employ, job) as pool:
             # Some windows of work ahead: what is decoded but not yet packed stays bounded, and nobody waits.
             ahead: deque[Iterator[_Decoded]] = deque()
             while window := list(islice(remaining, workers * _CHUNK)):
@@ -144,27 +147,27 @@ def _decode_all(params: Params, source: Source, names: list[str]) -> Iterator[_D
         raise DataError("data: a decoding process died, perhaps of too little memory; lower data.workers") from None
 
 
-_Decode = Callable[[str], _Decoded]
-# What a worker process decodes with. It comes once, not with every task: a source keeps its archive open, and to open
-# one of 200,000 entries takes a second.
-_employment: list[_Decode] = []
+# What a worker process decodes with, and where to. It comes once, not with every task: a source keeps its archive open,
+# and to open one of 200,000 entries takes a second. Pixels go straight into the mapped file, not through a pipe.
+_employment: list[Callable[[int, str], _Decoded]] = []
 
 
-def _employ(decode: _Decode) -> None:
-    _employment.append(decode)
+def _employ(source: Source, size: int, fit: str, path: Path) -> None:
+    _employment.append(partial(_decode_one, source, size, fit, np.load(path, mmap_mode="r+")))
 
 
-def _work(name: str) -> _Decoded:
-    return _employment[-1](name)
+def _work(task: tuple[int, str]) -> _Decoded:
+    return _employment[-1](*task)
 
 
-def _decode_one(source: Source, size: int, fit: str, name: str) -> _Decoded:
+def _decode_one(source: Source, size: int, fit: str, images: np.ndarray, slot: int, name: str) -> _Decoded:
     try:
         picture = source.load(name, size)
-        return _Decoded(square(picture.image, size, fit), "", picture.width, picture.height)
+        images[slot] = square(picture.image, size, fit)
     except Exception as error:
         # Decoders raise whatever a damaged file provokes; one bad image must not end the run.
-        return _Decoded(None, explain(error), 0, 0)
+        return _Decoded(False, explain(error), 0, 0)
+    return _Decoded(True, "", picture.width, picture.height)
 
 
 def _check_bad(table: pd.DataFrame, allowed: float) -> None:
