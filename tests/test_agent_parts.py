@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "start": "mean",
     "head": "pooled",
     "blocks": 2,
+    "norm": "batch",
 }
 CPU = torch.device("cpu")
 

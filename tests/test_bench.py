@@ -8,9 +8,8 @@ import torch
 from tiny import tiny_params, write_params
 from torch import nn
 
-from lpaint.agent.ddpg import Ddpg
 from lpaint.bench.painting import bench_painting
-from lpaint.bench.plain import PlainDdpg
+from lpaint.bench.plain import PlainOptimisation, contiguous
 from lpaint.bench.preparing import bench_preparing
 from lpaint.bench.rendering import bench_rendering
 from lpaint.bench.replaying import bench_replay
@@ -19,6 +18,7 @@ from lpaint.bench.training import _agent, bench_training
 from lpaint.cli import main
 from lpaint.device import Compute
 from lpaint.errors import ParamsError
+from lpaint.optimisation import Optimisation
 from lpaint.replay import UniformReplay
 from lpaint.replay.buffer import Transitions, View
 
@@ -48,8 +48,9 @@ def _replay(size: int, canvas: int) -> UniformReplay:
     canvases = [torch.randint(0, 256, (size, 3, canvas, canvas), dtype=torch.uint8, generator=rng) for _ in range(2)]
     zero = torch.zeros(size, dtype=torch.int64)
     view = View(torch.randint(40, (size,), generator=rng), zero, zero, zero, zero.bool())
-    replay = UniformReplay(size, canvas)
-    replay.add(Transitions(*canvases, view, torch.randint(3, (size,), generator=rng)))
+    replay = UniformReplay(size, canvas, (1, 13))
+    strokes = torch.rand(size, 1, 13, generator=rng)
+    replay.add(Transitions(*canvases, strokes, view, torch.randint(3, (size,), generator=rng)))
     return replay
 
 
@@ -57,12 +58,13 @@ def _replay(size: int, canvas: int) -> UniformReplay:
 def test_the_plain_update_is_the_same_mathematics(renderer: str) -> None:
     params = tiny_params(agent={"renderer": renderer, "replay": "uniform"})
     metrics, gradients, weights = [], [], []
-    for kind in (Ddpg, PlainDdpg):
-        agent = _agent(kind, params, PLAIN)
+    for optimisation in (Optimisation(), PlainOptimisation()):
+        agent = _agent(params, PLAIN, optimisation)
         told = agent.update(_replay(30, params.stroke.canvas), 0.5, 1.0, torch.Generator().manual_seed(2))
         metrics.append({name: float(value) for name, value in told.items()})
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in agent.actor.parameters()]))
-        networks = [agent.actor, agent.critic, agent.discriminator]
+        assert agent.adversary is not None
+        networks = [agent.actor, agent.critic, agent.adversary.gan]
         weights.append([value.detach() for network in networks for value in network.parameters()])
     # The actor is judged by a critic whose first step Adam has made of gradients as small as their rounding.
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-2, abs=5e-3)
@@ -73,7 +75,8 @@ def test_the_plain_update_is_the_same_mathematics(renderer: str) -> None:
 
 
 def test_the_plain_update_is_contiguous_throughout() -> None:
-    agent = _agent(PlainDdpg, tiny_params(agent={"replay": "uniform"}), PLAIN)
+    agent = _agent(tiny_params(agent={"replay": "uniform"}), PLAIN, PlainOptimisation())
+    contiguous(agent.critic)
     seen: list[bool] = []
     for module in agent.critic.modules():
         if isinstance(module, nn.Conv2d):

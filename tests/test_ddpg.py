@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lpaint.agent.build import build_agent
 from lpaint.agent.ddpg import Ddpg
 from lpaint.agent.environment import Compositor, rollout
-from lpaint.agent.networks import Actor, Critic
+from lpaint.agent.networks import Actor
 from lpaint.agent.pictures import Pictures
 from lpaint.device import Compute
-from lpaint.gan import PairDiscriminator
 from lpaint.params import Agent, load_params
 from lpaint.replay import PrioritizedReplay, Sample, Transitions, UniformReplay, View
 from lpaint.strokes import exact_rasteriser, get_family
@@ -38,7 +38,8 @@ PLAIN: dict[str, Any] = {
     "critic": RATE,
     "reward": {"l2": 1.0, "l2_form": "difference", "gan": 1.0, "gan_scale": "none"},
     "per": {"actor_sampling": "shared"},
-    "discriminator": {"width": 4, "tau": 0.5, "learning_rate": 1e-3, "warmup_updates": 3, "frozen": False},
+    "discriminator": {"width": 4, "tau": 0.5, "warmup_updates": 3, "frozen": False},
+    "wgan_gp": {"learning_rate": 1e-3},
 }
 
 
@@ -78,12 +79,12 @@ class _Recorder(UniformReplay):
     prioritized = True
 
     def __init__(self, steps: list[int], weights: list[float], device: str = "cpu") -> None:
-        super().__init__(8, 4, device)
+        super().__init__(8, 4, (1, 13), device)
         self.weights, self.errors, self.draws = torch.tensor(weights), torch.empty(0), {"rule": 0, "even": 0}
         zero = torch.zeros(len(steps), dtype=torch.int64)
         view = View(zero, zero, zero, zero, zero > 0)
         before, after = (torch.full((len(steps), 3, 4, 4), value, dtype=torch.uint8) for value in (0, 51))
-        self.add(Transitions(before, after, view, torch.tensor(steps)))
+        self.add(Transitions(before, after, torch.full((len(steps), 1, 13), 0.3), view, torch.tensor(steps)))
 
     def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Sample:
         self.draws["rule"] += 1
@@ -97,7 +98,7 @@ class _Recorder(UniformReplay):
         self.errors = errors.detach()
 
 
-def _worked_agent(**changes: Any) -> Ddpg:
+def _worked_agent(kind: type[Ddpg] = Ddpg, **changes: Any) -> Any:
     """White target, canvas 0 -> 0.2; strokes cover half; the target networks differ from the networks."""
     pictures = Pictures(
         torch.full((1, 4, 4, 3), 255, dtype=torch.uint8), torch.tensor([0]), 4, [1], torch.device("cpu")
@@ -105,7 +106,7 @@ def _worked_agent(**changes: Any) -> Ddpg:
     painter = Compositor(FAMILY, lambda shape: torch.full((len(shape), 4, 4), 0.5))
     actor: Any = _ConstantActor(0.4)
     critic: Any = _LinearCritic(2.0, 0.5)
-    agent = Ddpg(_settings(**changes), actor, critic, None, Compute("cpu", "fp32", 1, False))
+    agent = kind(_settings(**changes), actor, critic, None, Compute("cpu", "fp32", 1, False))
     agent.show(pictures, painter)
     with torch.no_grad():
         agent.actor_target.grey.fill_(0.6)
@@ -130,7 +131,7 @@ def _update(agent: Ddpg, replay: UniformReplay, factor: float = 1.0) -> dict[str
 def test_the_critics_error_by_hand() -> None:
     agent, replay = _worked_agent(), _Recorder([0, 1, 2], [1.0, 0.5, 1.0])
     metrics = _update(agent, replay)
-    assert replay.errors.tolist() == pytest.approx(ERRORS, abs=1e-6)
+    assert replay.errors.tolist() == pytest.approx([abs(error) for error in ERRORS], abs=1e-6)
     assert metrics["losses/critic"] == pytest.approx((ERRORS[0] ** 2 + 0.5 * ERRORS[1] ** 2) / 3, abs=1e-6)
     assert metrics["critic/td_error"] == pytest.approx(sum(map(abs, ERRORS)) / 3, abs=1e-6)
 
@@ -141,14 +142,15 @@ def test_the_critics_goal_may_look_further_ahead() -> None:
     _update(agent, replay)
     goals = [0.8 * 0.28 + 0.64 * 0.11, 0.8 * 0.28, 0.0]
     values = [2 * 0.2 + 0.5 / 3, 2 * 0.2 + 0.5 * 2 / 3, 0.0]
-    assert replay.errors.tolist() == pytest.approx([g - v for g, v in zip(goals, values, strict=True)], abs=1e-6)
+    expected = [abs(goal - value) for goal, value in zip(goals, values, strict=True)]
+    assert replay.errors.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_beyond_a_long_horizon_comes_the_value() -> None:
     agent, replay = _worked_agent(horizon=2, max_steps=4), _Recorder([0], [1.0])
     _update(agent, replay)
     goal = 0.8 * 0.28 + 0.64 * (0.11 + 0.5 - 0.3 * 3 / 4)
-    assert replay.errors.item() == pytest.approx(goal - (2 * 0.2 + 0.5 / 4), abs=1e-6)
+    assert replay.errors.item() == pytest.approx(abs(goal - (2 * 0.2 + 0.5 / 4)), abs=1e-6)
 
 
 def test_without_a_future_there_is_no_critic() -> None:
@@ -215,7 +217,7 @@ def test_a_step_pairs_gradients_with_weights_whatever_their_order_in_memory() ->
         agent = _worked_agent()
         for _ in range(3):
             # The gradient comes in the order of ``goal``, not in the weight's.
-            agent.descend(((weight.contiguous() - goal) ** 2).sum(), [weight], optimiser, 0.0)
+            agent.optimisation.descend(((weight.contiguous() - goal) ** 2).sum(), [weight], optimiser, 0.0)
         stepped.append(weight.detach())
     torch.testing.assert_close(stepped[0], stepped[1])
 
@@ -243,11 +245,10 @@ def _agent(device: str = "cpu", **changes: Any) -> tuple[Ddpg, PrioritizedReplay
     images = torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8)
     pictures = Pictures(images, torch.arange(4), 16, settings.zoom, torch.device(device))
     painter = Compositor(FAMILY, exact_rasteriser(FAMILY, 16, compiled=False))
-    discriminator = PairDiscriminator(4) if settings.gan != "none" else None
-    networks = Actor(16, settings.bundle, FAMILY.parameters, 4), Critic(4), discriminator
-    agent = Ddpg(settings, *networks, Compute(device, "fp32", 1, False))
+    actor = Actor(16, settings.bundle, FAMILY.parameters, 4, norm=settings.actor.norm)
+    agent = build_agent(settings, actor, Compute(device, "fp32", 1, False))
     agent.show(pictures, painter)
-    replay = PrioritizedReplay(32, 16, device)
+    replay = PrioritizedReplay(32, 16, (settings.bundle, FAMILY.parameters), device)
     rng = torch.Generator(device).manual_seed(1)
     for transitions in rollout(pictures, painter, agent.policy, settings, rng):
         replay.add(transitions)
@@ -285,30 +286,31 @@ def test_targets_take_the_running_statistics_of_batch_norm() -> None:
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_frozen_discriminator_stays_as_it_is(frozen: bool) -> None:
     agent, replay = _agent(discriminator={"frozen": frozen})
-    assert agent.discriminator is not None and agent.discriminator_target is not None
-    fresh = copy.deepcopy(agent.discriminator)
+    assert agent.adversary is not None
+    gan, target = agent.adversary.gan, agent.adversary.target
+    fresh = copy.deepcopy(gan)
     agent.warm_up_discriminator(replay, torch.Generator().manual_seed(0))
-    warm = _values(agent.discriminator)
-    assert _same(_values(agent.discriminator_target), warm), "after the warm-up the target copy is the network"
+    warm = _values(gan)
+    assert _same(_values(target), warm), "after the warm-up the target copy is the network"
     metrics = _update(agent, replay)
-    assert _same(_values(agent.discriminator), _values(fresh)) == frozen
-    assert _same(_values(agent.discriminator), warm) == frozen
+    assert _same(_values(gan), _values(fresh)) == frozen
+    assert _same(_values(gan), warm) == frozen
     assert ("losses/discriminator" in metrics) != frozen
-    halfway = [(old + new) / 2 for old, new in zip(warm, _values(agent.discriminator), strict=True)]
-    for expected, value in zip(halfway, _values(agent.discriminator_target), strict=True):
+    halfway = [(old + new) / 2 for old, new in zip(warm, _values(gan), strict=True)]
+    for expected, value in zip(halfway, _values(target), strict=True):
         torch.testing.assert_close(value, expected)
 
 
 def test_without_a_gan_there_is_no_discriminator() -> None:
     agent, replay = _agent(gan="none")
-    assert agent.discriminator is None and agent.reward.score is None
+    assert agent.adversary is None and agent.reward.score is None
     agent.warm_up_discriminator(replay, torch.Generator().manual_seed(0))
     assert not any("discriminator" in name or name.startswith("gan/") for name in _update(agent, replay))
 
 
 def test_the_reward_is_the_target_discriminators() -> None:
     agent, _ = _agent()
-    assert agent.reward.score is agent.discriminator_target
+    assert agent.adversary is not None and agent.reward.score is agent.adversary.target
 
 
 def test_the_critic_learns_its_target() -> None:
@@ -336,9 +338,8 @@ def test_a_restored_agent_goes_on_as_if_never_stopped() -> None:
     second.load_state_dict(state["agent"])
     replay.load_state_dict(state["replay"])
     assert _update(second, replay) == going_on
-    assert first.discriminator is not None and second.discriminator is not None
-    for name in ("actor", "critic", "actor_target", "critic_target", "discriminator", "discriminator_target"):
-        assert _same(_values(getattr(first, name)), _values(getattr(second, name))), name
+    for mine, theirs in zip(first.networks(), second.networks(), strict=True):
+        assert _same(_values(mine), _values(theirs))
 
 
 @pytest.mark.gpu

@@ -242,7 +242,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (prepared / "summary.json").write_text('{"digest": "d"}')
     torch.manual_seed(0)
     settings = {"canvas": 16, "bundle": 2, "family": "bezier", "width": 4, "max_steps": 2, "zoom": [1, 2]}
-    settings |= {"fit_colours": "never", "start": "black", "head": "pooled", "blocks": 2}
+    settings |= {"fit_colours": "never", "start": "black", "head": "pooled", "blocks": 2, "norm": "batch"}
     save_weights(tmp_path / "models" / "actor.safetensors", build_actor(settings), settings)
     settings = {"network": "published", "shape_parameters": 10, "canvas": 16}
     save_weights(tmp_path / "models" / "renderer.safetensors", build_renderer(settings), settings)

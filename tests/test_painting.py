@@ -297,6 +297,26 @@ def test_the_best_proposal_is_found_although_gains_are_out_of_date() -> None:
     assert len(seen) > 3
 
 
+class _Useless(Dabs):
+    """Proposes strokes that never help, and counts how often it is asked."""
+
+    asked = 0
+
+    def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+        self.asked += len(canvas)
+        strokes = super().act(canvas, target, fraction)
+        strokes[..., -3:] = 1 - target.mean((2, 3)).round()[:, None]
+        return strokes
+
+
+def test_a_model_that_never_helps_is_not_asked_for_ever() -> None:
+    model = _Useless(zoom=(1, 2))
+    target = np.zeros((1, 3, 128, 128), np.float32)
+    target[..., :64] = 0.02
+    painting = paint_by_error(model, target, [1000], effort=1)
+    assert len(painting.strokes[0]) == 0 and 256 <= model.asked <= 300
+
+
 def test_what_does_not_help_at_one_step_may_at_the_next() -> None:
     model = _LateStarter(zoom=(1,))
     painting = paint_by_error(model, _quarters()[None], [10])

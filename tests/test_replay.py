@@ -12,6 +12,9 @@ from lpaint.errors import ParamsError
 from lpaint.params import Per
 from lpaint.replay import PrioritizedReplay, SumTree, Transitions, UniformReplay, View, build_replay
 
+ACTION = (2, 3)
+PER = Per(alpha=0.7, beta=0.4, epsilon=1e-3, stratified=True, actor_sampling="shared")
+
 
 def _rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -22,15 +25,16 @@ def _transitions(count: int, first: int = 0, canvas: int = 4) -> Transitions:
     number = torch.arange(first, first + count)
     before = number.to(torch.uint8).view(-1, 1, 1, 1).expand(count, 3, canvas, canvas)
     view = View(number, number + 100, number + 200, number % 3, number % 2 == 1)
-    return Transitions(before, 255 - before, view, number % 5)
+    strokes = (number / 1000).view(-1, 1, 1).expand(count, *ACTION)
+    return Transitions(before, 255 - before, strokes, view, number % 5)
 
 
-def _by_hand(capacity: int = 5) -> PrioritizedReplay:
+def _by_hand(capacity: int = 5, stratified: bool = True) -> PrioritizedReplay:
     """Four items whose probabilities are 0.1, 0.2, 0.4 and 0.3.
 
     |error| + 0.25 is 0.25, 1, 4 and 2.25; to the power 0.5 that is 0.5, 1, 2 and 1.5, in all 5.
     """
-    replay = PrioritizedReplay(capacity, 4, alpha=0.5, epsilon=0.25)
+    replay = PrioritizedReplay(capacity, 4, ACTION, alpha=0.5, epsilon=0.25, stratified=stratified)
     replay.add(_transitions(4))
     replay.update_priorities(torch.arange(4), torch.tensor([0.0, 0.75, -3.75, 2.0]))
     return replay
@@ -93,9 +97,7 @@ def test_an_empty_capacity_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["uniform", "prioritized"])
 def test_transitions_come_back_as_they_went_in(kind: str) -> None:
-    replay = build_replay(
-        kind, 7, 4, torch.device("cpu"), Per(alpha=0.7, beta=0.4, epsilon=1e-3, actor_sampling="shared")
-    )
+    replay = build_replay(kind, 7, 4, ACTION, torch.device("cpu"), PER)
     assert replay.prioritized == (kind == "prioritized")
     replay.add(_transitions(6))
     replay.add(_transitions(3, first=6))  # wraps: 7 and 8 take the places of 0 and 1
@@ -104,7 +106,7 @@ def test_transitions_come_back_as_they_went_in(kind: str) -> None:
     number = got.view.image
     assert set(number.tolist()) == set(range(2, 9))
     expected = _transitions(9)
-    for name in ("before", "after", "step"):
+    for name in ("before", "after", "strokes", "step"):
         assert getattr(got, name).dtype == getattr(expected, name).dtype
         assert torch.equal(getattr(got, name), getattr(expected, name)[number])
     for name in ("top", "left", "level", "flip"):
@@ -112,13 +114,12 @@ def test_transitions_come_back_as_they_went_in(kind: str) -> None:
 
 
 def test_an_unknown_kind_of_replay_is_an_error() -> None:
-    per = Per(alpha=0.7, beta=0.4, epsilon=1e-3, actor_sampling="shared")
     with pytest.raises(ParamsError, match=r"'rank'.*prioritized"):
-        build_replay("rank", 7, 4, torch.device("cpu"), per)
+        build_replay("rank", 7, 4, ACTION, torch.device("cpu"), PER)
 
 
 def test_uniform_sampling_is_even_over_what_is_filled_and_weighs_all_alike() -> None:
-    replay = UniformReplay(10, 4)
+    replay = UniformReplay(10, 4, ACTION)
     replay.add(_transitions(4))
     sample = replay.sample(8000, _rng())
     assert _chi_square(sample.indices, torch.full((4,), 0.25)) < 16.3  # 0.1% of chi-square with 3 degrees of freedom
@@ -155,6 +156,37 @@ def test_single_draws_follow_the_probabilities() -> None:
     assert _chi_square(indices, torch.tensor([0.1, 0.2, 0.4, 0.3])) < 16.3
 
 
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("capacity", [300, 256, 1000])
+def test_a_large_buffer_is_sampled_by_its_exact_distribution(capacity: int, stratified: bool) -> None:
+    # Priorities over four decades; only the buffer knows alpha and epsilon, so they are worked out apart from it.
+    errors = 10 ** (torch.rand(capacity, generator=_rng(1), dtype=torch.float64) * 4 - 3)
+    replay = PrioritizedReplay(capacity, 1, ACTION, alpha=0.7, epsilon=1e-3, stratified=stratified)
+    replay.add(_transitions(capacity, canvas=1))
+    replay.update_priorities(torch.arange(capacity), errors)
+    exact = (errors + 1e-3) ** 0.7
+    exact /= exact.sum()
+    rng, draws = _rng(2), 2000
+    samples = [replay.sample(96, rng, beta=0.5) for _ in range(draws)]
+    indices = torch.cat([sample.indices for sample in samples])
+    # Rare items are taken together, so that every class is expected often enough for chi-square to hold.
+    groups = (exact.argsort().argsort() // (capacity // 20)).clamp(max=19)
+    expected = torch.zeros(20, dtype=torch.float64).index_add(0, groups, exact)
+    found = _chi_square(groups[indices], expected)
+    # 0.1% of chi-square with 19 degrees of freedom; stratified draws stray less than independent ones.
+    assert found < 43.8
+    if not stratified:
+        assert found > 4.0, "independent draws do stray"
+    weights = (capacity * exact[samples[0].indices]) ** -0.5
+    torch.testing.assert_close(samples[0].weights.double(), weights / weights.max(), rtol=1e-5, atol=0)
+
+
+def test_strata_are_an_option() -> None:
+    independent = _by_hand(stratified=False)
+    drawn = {tuple(independent.sample(10, _rng(seed)).indices.tolist()) for seed in range(5)}
+    assert len(drawn) == 5, "without strata ten draws are not the same ten each time"
+
+
 def test_even_sampling_of_a_prioritised_buffer_ignores_priorities() -> None:
     sample = _by_hand().sample_evenly(8000, _rng())
     assert _chi_square(sample.indices, torch.full((4,), 0.25)) < 16.3
@@ -162,7 +194,7 @@ def test_even_sampling_of_a_prioritised_buffer_ignores_priorities() -> None:
 
 
 def test_new_items_enter_with_the_largest_raw_priority_seen() -> None:
-    replay = PrioritizedReplay(5, 4, alpha=0.5, epsilon=0.25)
+    replay = PrioritizedReplay(5, 4, ACTION, alpha=0.5, epsilon=0.25)
     replay.add(_transitions(3))
     assert replay.tree[torch.arange(4)].tolist() == [1, 1, 1, 0], "before any error the priority is 1"
     replay.update_priorities(torch.arange(3), torch.tensor([0.0, 0.75, 15.75]))
@@ -186,7 +218,7 @@ def test_errors_of_another_shape_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", [UniformReplay, PrioritizedReplay])
 def test_a_restored_buffer_goes_on_as_if_never_stopped(kind: type[UniformReplay]) -> None:
-    first, second = kind(6, 4), kind(6, 4)
+    first, second = kind(6, 4, ACTION), kind(6, 4, ACTION)
     first.add(_transitions(4))
     first.update_priorities(torch.arange(4), torch.tensor([5.0, 0.1, 2.0, 9.0]))
     second.load_state_dict(_through_a_file(first.state_dict()))

@@ -112,10 +112,10 @@ def test_agent_stops_at_a_loss_that_is_not_finite(chain: Path, tmp_path: Path) -
 
 def test_frozen_discriminator_stays_as_it_was(chain: Path, tmp_path: Path) -> None:
     training = _agent(tiny_params(agent={"discriminator": {"frozen": True}}), chain, tmp_path)
-    assert training.agent.discriminator is not None
-    before = [parameter.clone() for parameter in training.agent.discriminator.parameters()]
+    assert training.agent.adversary is not None
+    before = [parameter.clone() for parameter in training.agent.adversary.gan.parameters()]
     training.run()
-    after = list(training.agent.discriminator.parameters())
+    after = list(training.agent.adversary.gan.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 

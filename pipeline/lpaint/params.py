@@ -88,6 +88,7 @@ class Network(Section):
 class ActorNetwork(Network):
     head: Literal["pooled", "attention"]
     blocks: Annotated[int, Field(ge=1, le=4)]
+    norm: Literal["batch", "layer"]
     average: bool
 
 
@@ -109,13 +110,45 @@ class Per(Section):
     alpha: Share
     beta: Share
     epsilon: Annotated[float, Field(gt=0)]
+    stratified: bool
     actor_sampling: Literal["shared", "uniform"]
+
+
+class Td3(Section):
+    policy_delay: Positive
+    smoothing: Share
+    smoothing_clip: Share
+
+
+class Noise(Section):
+    std: Annotated[float, Field(gt=0, le=1)]
+    adaptation: Annotated[float, Field(gt=1, le=2)]
+
+
+class Adam(Section):
+    learning_rate: Rate
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+
+
+class WganGpSettings(Adam):
+    gradient_penalty: Annotated[float, Field(ge=0)]
+
+
+class DraganSettings(WganGpSettings):
+    perturbation: Annotated[float, Field(ge=0)]
+
+
+class FisherSettings(Adam):
+    rho: Annotated[float, Field(gt=0)]
+
+
+class CramerSettings(WganGpSettings):
+    features: Annotated[int, Field(ge=2, le=1024)]
+    references: Annotated[int, Field(ge=1, le=1024)]
 
 
 class Discriminator(Section):
     width: Annotated[int, Field(ge=4, le=256)]
-    learning_rate: Rate
-    gradient_penalty: Annotated[float, Field(ge=0)]
     tau: Rate
     warmup_updates: Count
     frozen: bool
@@ -128,8 +161,9 @@ class Validation(Section):
 
 
 class Agent(Section):
-    algorithm: Literal["ddpg"]
-    gan: Literal["none", "wgan_gp"]
+    algorithm: Literal["ddpg", "td3", "model_free_ddpg"]
+    exploration: Literal["none", "gaussian", "parameter"]
+    gan: Literal["none", "wgan_gp", "dragan", "fisher", "cramer", "sngan", "sagan", "sagan_linear"]
     replay: Literal["uniform", "prioritized"]
     renderer: Literal["exact", "neural"]
     zoom: Annotated[list[Positive], Field(min_length=1)]
@@ -159,7 +193,16 @@ class Agent(Section):
     decay_by: Annotated[float, Field(gt=0, le=1)]
     reward: Reward
     per: Per
+    td3: Td3
+    noise: Noise
     discriminator: Discriminator
+    wgan_gp: WganGpSettings
+    dragan: DraganSettings
+    fisher: FisherSettings
+    cramer: CramerSettings
+    sngan: Adam
+    sagan: Adam
+    sagan_linear: Adam
     validation: Validation
     checkpoint_every: Positive
 
@@ -173,6 +216,12 @@ class Agent(Section):
             raise ValueError(
                 "replay: prioritized needs temporal-difference errors, and discount 0 has none; use uniform"
             )
+        if self.algorithm == "td3" and self.discount == 0:
+            raise ValueError("algorithm: td3 is about critics, and discount 0 leaves none; use ddpg or a discount")
+        if self.algorithm == "model_free_ddpg" and self.horizon > 1:
+            raise ValueError("horizon: looks ahead through the renderer, which model_free_ddpg does not; set it to 1")
+        if self.exploration == "parameter" and self.actor.norm != "layer":
+            raise ValueError("exploration: parameter noise relies on layer norm; set actor.norm to layer")
         if self.zoom[0] != 1 or any(
             fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)
         ):
@@ -180,6 +229,12 @@ class Agent(Section):
                 "zoom: must start at 1 and each scale must be a multiple of the one before, e.g. [1, 2, 4]"
             )
         return self
+
+    @property
+    def adam(self) -> Adam:
+        """The optimiser settings of the chosen GAN, which must not be ``none``."""
+        section: Adam = getattr(self, self.gan)
+        return section
 
 
 class Evaluate(Section):

@@ -87,7 +87,7 @@ def rollout(
         for k in range(max_steps):
             step = torch.full((count,), k, device=pictures.device)
             after, strokes = painter.paint(canvas, policy(canvas, target, step / max_steps), target)
-            yield Transitions(to_bytes(canvas), to_bytes(after), view, step)
+            yield Transitions(to_bytes(canvas), to_bytes(after), strokes, view, step)
             painted.append(_Painted(strokes, view.top, view.left, side))
             canvas = after
 

@@ -13,10 +13,10 @@ from lpaint.weights import load_weights
 
 
 def build_actor(settings: dict[str, Any]) -> Actor:
-    """A fresh actor of the kind that ``settings`` (canvas, bundle, family, width, head, blocks) describe."""
+    """A fresh actor of the kind that ``settings`` (canvas, bundle, family, width, head, blocks, norm) describe."""
     family = get_family(settings["family"])
     sizes = (settings["canvas"], settings["bundle"], family.parameters, settings["width"])
-    return Actor(*sizes, settings["head"], settings["blocks"])
+    return Actor(*sizes, settings["head"], settings["blocks"], settings["norm"])
 
 
 def load_actor(path: Path) -> tuple[Actor, dict[str, Any]]:

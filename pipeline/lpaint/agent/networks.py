@@ -1,5 +1,7 @@
 """Actor and critic: ResNet-18s over images and coordinate channels (Huang et al. 2019, section 3.4)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +15,15 @@ from lpaint.layers import TranslatedReLU
 class Actor(nn.Module):
     """Policy: (canvas, target, step fraction) -> a bundle of strokes.
 
-    A ResNet with batch normalisation and a sigmoid head. Its nine input channels are canvas (3), target (3), the step
+    A ResNet with normalised layers and a sigmoid head. Its nine input channels are canvas (3), target (3), the step
     fraction, and two coordinate channels (CoordConv, Liu et al. 2018). ``width`` is the number of channels of the first
     of the four stages (64 as published), ``blocks`` that of the blocks in each (2 as published: a ResNet-18).
     Size-agnostic, but trained at ``canvas`` pixels.
 
     ``head``: ``pooled``, one linear layer on the mean of the last features (as published); ``attention``, in which
     every stroke of the bundle looks at a place of its own on a finer map of features (see ``_AttentionHead``).
+    ``norm``: ``batch`` as published, or ``layer`` (Ba et al. 2016, over channels and places), on which noise on the
+    weights has the same effect in every layer.
     """
 
     def __init__(
@@ -30,10 +34,11 @@ class Actor(nn.Module):
         width: int,
         head: str = "pooled",
         blocks: int = 2,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         self.canvas, self.bundle, self.stroke_parameters = canvas, bundle, stroke_parameters
-        stages = _stages(9, width, _BatchNormBlock, blocks)
+        stages = _stages(9, width, _LayerNormBlock if norm == "layer" else _BatchNormBlock, blocks)
         if head == "pooled":
             self.trunk = _channels_last(
                 nn.Sequential(
@@ -126,6 +131,38 @@ class Critic(nn.Module):
         return self.trunk(_with_planes(before, after, target, fraction=fraction)).float().squeeze(1)
 
 
+class TwinCritic(nn.Module):
+    """Two critics that differ in their first weights (Fujimoto et al. 2018, arXiv 1802.09477, section 4.2)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.critics = nn.ModuleList(Critic(width) for _ in range(2))
+
+    def forward(self, before: Tensor, after: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
+        """As ``Critic.forward``; values [2, B]."""
+        return torch.stack([critic(before, after, target, fraction) for critic in self.critics])
+
+
+class ActionCritic(nn.Module):
+    """Value of strokes that are yet to be painted, Q(canvas, target, step fraction, strokes).
+
+    ``Critic``'s ResNet over nine channels; the strokes join its pooled features before two linear layers (Lillicrap et
+    al. 2016, arXiv 1509.02971, section 7, where actions enter after the convolutions).
+    """
+
+    def __init__(self, width: int, action: int) -> None:
+        super().__init__()
+        stages = _stages(9, width, _WeightNormBlock, 2)
+        self.trunk = _channels_last(nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+        self.head = nn.Sequential(nn.Linear(8 * width + action, 256), nn.ReLU(), nn.Linear(256, 1))
+
+    def forward(self, canvas: Tensor, target: Tensor, fraction: Tensor, strokes: Tensor) -> Tensor:
+        """[B, 3, S, S] images in [0, 1], ``fraction`` [B] and ``strokes`` [B, K, P] in [0, 1] -> values [B]."""
+        features = self.trunk(_with_planes(canvas, target, fraction=fraction))
+        values: Tensor = self.head(torch.cat([features.float(), strokes.flatten(1)], 1)).float().squeeze(1)
+        return values
+
+
 def _with_planes(*images: Tensor, fraction: Tensor) -> Tensor:
     """Images, a constant plane of the step fraction and two coordinate planes, stacked as channels."""
     batch, _, height, width = images[0].shape
@@ -137,23 +174,29 @@ def _with_planes(*images: Tensor, fraction: Tensor) -> Tensor:
 
 
 class _BatchNormBlock(nn.Module):
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(outputs)
+        self.first_norm = self.norm(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.second_norm = nn.BatchNorm2d(outputs)
+        self.second_norm = self.norm(outputs)
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.skip = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.skip = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), self.norm(outputs))
 
-    @staticmethod
-    def stem(inputs: int, width: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    @classmethod
+    def stem(cls, inputs: int, width: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, width, 3, 2, 1, bias=False), cls.norm(width), nn.ReLU()]
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.first_norm(self.first(x)))
         return F.relu(self.second_norm(self.second(out)) + self.skip(x))
+
+
+class _LayerNormBlock(_BatchNormBlock):
+    norm = partial(nn.GroupNorm, 1)
 
 
 class _WeightNormBlock(nn.Module):

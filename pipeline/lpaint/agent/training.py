@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,21 +12,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lpaint.agent.ddpg import Ddpg
+from lpaint.agent.build import build_agent
 from lpaint.agent.environment import Compositor, rollout
+from lpaint.agent.exploration import build_exploration
 from lpaint.agent.model import TorchPaintingModel, build_actor
-from lpaint.agent.networks import Actor, Critic
+from lpaint.agent.networks import Actor
 from lpaint.agent.pictures import Pictures
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, peak_memory
 from lpaint.errors import TrainingError
-from lpaint.gan import PairDiscriminator
 from lpaint.metrics import l2, psnr, reward
 from lpaint.painting.painter import paint_by_error
 from lpaint.params import Params
 from lpaint.plots import sheet
-from lpaint.replay import build_replay
+from lpaint.replay import Sample, build_replay
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import Tracker
 
@@ -65,6 +66,7 @@ def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
         "width": agent.actor.width,
         "head": agent.actor.head,
         "blocks": agent.actor.blocks,
+        "norm": agent.actor.norm,
         "algorithm": agent.algorithm,
         "gan": agent.gan,
         "replay": agent.replay,
@@ -72,6 +74,23 @@ def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
         "data_source": params.data.source,
         "data_digest": data.digest,
     }
+
+
+class _Means:
+    """Means of logged scalars that need not all be logged every time."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: Counter[str] = Counter()
+
+    def add(self, metrics: dict[str, torch.Tensor]) -> None:
+        for name, value in metrics.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] += 1
+
+    def read(self) -> dict[str, float]:
+        # The only place where a round waits for the device.
+        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
 
 
 class AgentTraining:
@@ -102,15 +121,14 @@ class AgentTraining:
         # Initialisation draws from torch's global generator; it is set here and used nowhere else.
         torch.manual_seed(seed)
         self.actor_settings = actor_settings(params, data)
-        actor = build_actor(self.actor_settings)
-        critic = Critic(self.settings.critic.width)
-        discriminator = None if self.settings.gan == "none" else PairDiscriminator(self.settings.discriminator.width)
-        self.agent = Ddpg(self.settings, actor, critic, discriminator, compute)
+        self.actor = build_actor(self.actor_settings)
+        self.agent = build_agent(self.settings, self.actor, compute)
         self.episode = self.settings.environments * self.settings.max_steps * len(self.settings.zoom)
         self._images = torch.from_numpy(data.images).to(device)
         self._train = torch.from_numpy(data.split("train").copy())
         self._family = family
         self.rng = torch.Generator(device).manual_seed(seed)
+        self.exploration = build_exploration(self.agent, self.settings, self.rng)
         rows = data.split("validation")[: self.settings.validation.images]
         self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
         self.progress = Progress()
@@ -146,36 +164,36 @@ class AgentTraining:
                     self._save()
                 if on_round is not None:
                     on_round(self.progress)
-        actor = self.agent.actor
-        actor.load_state_dict(self.best)
-        return TrainingResult(actor.eval(), self.actor_settings, self.progress)
+        self.actor.load_state_dict(self.best)
+        return TrainingResult(self.actor.eval(), self.actor_settings, self.progress)
 
     def _round(self) -> dict[str, float]:
         """One round of episodes into the replay, then updates; mean metrics of the updates."""
-        self.agent.actor.eval()
+        self.actor.eval()
         if self.pictures.canvas != self._canvas():
             self._set_canvas()
-        for transitions in rollout(self.pictures, self.painter, self.agent.policy, self.settings, self.rng):
+        self.exploration.begin()
+        for transitions in rollout(self.pictures, self.painter, self.exploration.policy, self.settings, self.rng):
             self.replay.add(transitions)
         self.progress.rounds += 1
         self.progress.transitions += self.episode
         if self.progress.rounds < self.settings.warmup_rounds:
             return {}
-        self.agent.actor.train()
+        means = _Means()
+        if self.settings.exploration != "none":
+            means.add(self.exploration.adapt(self.agent.state(self._even_sample())))
+        self.actor.train()
         if self.progress.update == 0:
             self.agent.warm_up_discriminator(self.replay, self.rng)
-        count = min(self.settings.updates_per_round, self.settings.updates - self.progress.update)
-        sums: dict[str, torch.Tensor] = {}
-        for _ in range(count):
+        for _ in range(min(self.settings.updates_per_round, self.settings.updates - self.progress.update)):
             share = self.progress.update / self.settings.updates
             beta = self.settings.per.beta + (1 - self.settings.per.beta) * share
-            for name, value in self.agent.update(
-                self.replay, beta, self._learning_rate_factor(share), self.rng
-            ).items():
-                sums[name] = sums[name] + value if name in sums else value
+            means.add(self.agent.update(self.replay, beta, self._learning_rate_factor(share), self.rng))
             self.progress.update += 1
-        # Reading the sums is the round's only synchronisation with the device.
-        return {name: float(value) / count for name, value in sums.items()}
+        return means.read()
+
+    def _even_sample(self) -> Sample:
+        return self.replay.sample_evenly(self.settings.batch_size, self.rng)
 
     def _canvas(self) -> int:
         """Side of the canvas at this point of the training."""
@@ -190,7 +208,8 @@ class AgentTraining:
         self.pictures = Pictures(self._images, self._train, canvas, settings.zoom, device)
         self.painter = Compositor(self._family, self._rasteriser(canvas), settings.fit_colours)
         self.agent.show(self.pictures, self.painter)
-        self.replay = build_replay(settings.replay, settings.replay_rounds * self.episode, canvas, device, settings.per)
+        capacity, action = settings.replay_rounds * self.episode, (settings.bundle, self._family.parameters)
+        self.replay = build_replay(settings.replay, capacity, canvas, action, device, settings.per)
 
     def _learning_rate_factor(self, share: float) -> float:
         rise = min(1.0, (self.progress.update + 1) / max(1, self.settings.warmup_updates))
@@ -212,7 +231,7 @@ class AgentTraining:
             )
 
     def _log(self, metrics: dict[str, float], updates: int, seconds: float) -> None:
-        speed = {"charts/updates_per_second": updates / seconds, "charts/transitions": self.progress.transitions}
+        speed = {"charts/updates_per_second": updates / seconds}
         self.tracker.log_metrics(metrics | speed, self.progress.update)
 
     @torch.no_grad()
@@ -237,8 +256,8 @@ class AgentTraining:
         self.progress.curve.append(row)
         names = ("l2", "psnr", "reward")
         metrics = {f"validation/{name}": row[name] for name in names}
-        memory = {"charts/peak_memory_mib": row["peak_memory_mib"]}
-        self.tracker.log_metrics(metrics | memory, self.progress.update)
+        charts = {f"charts/{name}": row[name] for name in ("seconds", "transitions", "peak_memory_mib")}
+        self.tracker.log_metrics(metrics | charts, self.progress.update)
         shown = min(8, len(targets))
         self.tracker.log_image("validation", sheet([list(targets[:shown]), list(canvas[:shown])]), self.progress.update)
         tqdm.write(
@@ -255,13 +274,15 @@ class AgentTraining:
 
     def _judged(self) -> Actor:
         """The actor that is validated and kept."""
-        return self.agent.actor_target if self.settings.actor.average else self.agent.actor
+        averaged: Actor = self.agent.actor_target  # type: ignore[assignment]  # a copy of the actor
+        return averaged if self.settings.actor.average else self.actor
 
     def _save(self) -> None:
         self.resume.save(
             {
                 "progress": vars(self.progress),
                 "agent": self.agent.state_dict(),
+                "exploration": self.exploration.state_dict(),
                 "replay": self.replay.state_dict(),
                 "rng": generator_state(self.rng),
                 "best": self.best,
@@ -270,6 +291,7 @@ class AgentTraining:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.agent.load_state_dict(state["agent"])
+        self.exploration.load_state_dict(state["exploration"])
         self.replay.load_state_dict(state["replay"])
         restore_generator(self.rng, state["rng"])
         self.best = state["best"]

@@ -1,35 +1,30 @@
 """The update without any of what makes it fast: the yardstick of ``lpaint bench train``."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lpaint.agent.ddpg import Ddpg
+from lpaint.optimisation import Optimisation, copy_buffers
 
 
-class PlainDdpg(Ddpg):
-    """The same mathematics in fp32, contiguous and unfused, as one first writes it.
+class PlainOptimisation(Optimisation):
+    """Steps as one first writes them.
 
     Every loss is propagated to every weight that it touches, wanted or not; Adam and the target networks are updated a
-    tensor at a time. Takes what ``Ddpg`` takes; the compute given is to be fp32 and uncompiled.
+    tensor at a time.
     """
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        for name, part in self._parts().items():
-            if isinstance(part, nn.Module):
-                part.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-                part.get_submodule("trunk.0").register_forward_pre_hook(_no_format)
-            if isinstance(part, torch.optim.Adam):
-                group = part.param_groups[0]
-                setattr(self, name, torch.optim.Adam(group["params"], group["lr"], group["betas"], foreach=False))
+    def adam(
+        self, network: nn.Module, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> torch.optim.Adam:
+        """See ``Optimisation.adam``."""
+        return torch.optim.Adam(network.parameters(), learning_rate, betas, foreach=False)
 
     def descend(
-        self, loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, limit: float
+        self, loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, limit: float = 0.0
     ) -> Tensor:
-        """See ``Ddpg.descend``; here the critic and the discriminator get gradients that nobody reads."""
+        """See ``Optimisation.descend``; here the critic and the discriminator get gradients that nobody reads."""
         optimiser.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(parameters, limit if limit else float("inf"), foreach=False)
@@ -37,12 +32,20 @@ class PlainDdpg(Ddpg):
         return norm
 
     @torch.no_grad()
-    def follow(self, slow: nn.Module, fast: nn.Module, rate: float) -> None:
-        """See ``Ddpg.follow``."""
+    def follow(self, slow: nn.Module, fast: nn.Module, rate: float, *, buffers: bool = True) -> None:
+        """See ``Optimisation.follow``."""
         for slow_parameter, parameter in zip(slow.parameters(), fast.parameters(), strict=True):
             slow_parameter.copy_(slow_parameter * (1 - rate) + parameter * rate)
-        for slow_buffer, buffer in zip(slow.buffers(), fast.buffers(), strict=True):
-            slow_buffer.copy_(buffer)
+        if buffers:
+            copy_buffers(slow, fast)
+
+
+def contiguous(network: nn.Module) -> None:
+    """Make a network keep its weights, and take its pictures, in torch's default memory format."""
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stubs leave it out
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(_no_format)
 
 
 def _no_format(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ _BATCH = 96
 _CAPACITIES = {"32 k": 1 << 15, "1 M": 1 << 20}
 # Canvases of the least size: what is measured is the choosing, not the copying of pictures.
 _CANVAS = 1
+_ACTION = (5, 13)
 
 
 def bench_replay(per: Per, compute: Compute, repeats: int) -> Report:
@@ -24,8 +25,8 @@ def bench_replay(per: Per, compute: Compute, repeats: int) -> Report:
     errors = torch.rand(_BATCH, device=device)
     actions: dict[str, Callable[[], Any]] = {}
     for label, capacity in _CAPACITIES.items():
-        uniform = UniformReplay(capacity, _CANVAS, device)
-        prioritised = PrioritizedReplay(capacity, _CANVAS, device, alpha=per.alpha, epsilon=per.epsilon)
+        uniform = UniformReplay(capacity, _CANVAS, _ACTION, device)
+        prioritised = PrioritizedReplay(capacity, _CANVAS, _ACTION, device, alpha=per.alpha, epsilon=per.epsilon)
         for name, replay in (("uniform", uniform), ("prioritised", prioritised)):
             replay.add(_transitions(capacity, device, rng))
             actions[f"{name}, {label}"] = _step(replay, errors, rng, per.beta)
@@ -46,4 +47,5 @@ def _step(replay: UniformReplay, errors: torch.Tensor, rng: torch.Generator, bet
 def _transitions(count: int, device: torch.device, rng: torch.Generator) -> Transitions:
     canvas = torch.zeros(count, 3, _CANVAS, _CANVAS, dtype=torch.uint8, device=device)
     zero = torch.zeros(count, dtype=torch.int64, device=device)
-    return Transitions(canvas, canvas, View(zero, zero, zero, zero, zero.bool()), zero)
+    strokes = torch.zeros(count, *_ACTION, device=device)
+    return Transitions(canvas, canvas, strokes, View(zero, zero, zero, zero, zero.bool()), zero)

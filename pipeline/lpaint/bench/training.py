@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import torch
 
+from lpaint.agent.build import build_agent
 from lpaint.agent.ddpg import Ddpg
 from lpaint.agent.environment import Compositor, rollout
-from lpaint.agent.networks import Actor, Critic
+from lpaint.agent.networks import Actor
 from lpaint.agent.pictures import Pictures
-from lpaint.bench.plain import PlainDdpg
+from lpaint.bench.plain import PlainOptimisation, contiguous
 from lpaint.bench.timing import Report, interleaved
 from lpaint.device import Compute
-from lpaint.gan import PairDiscriminator
+from lpaint.optimisation import Optimisation
 from lpaint.params import Params
 from lpaint.renderer.networks import build_renderer, neural_rasteriser, renderer_settings
 from lpaint.replay import UniformReplay, build_replay
@@ -29,12 +30,18 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     """
     settings, canvas, device = params.agent, params.stroke.canvas, compute.torch_device
     plain = Compute(compute.device, "fp32", compute.threads, compile=False)
-    agents = {"update": _agent(Ddpg, params, compute), "plain update": _agent(PlainDdpg, params, plain)}
+    agents = {
+        "update": _agent(params, compute, Optimisation()),
+        "plain update": _agent(params, plain, PlainOptimisation()),
+    }
+    for network in agents["plain update"].networks():
+        contiguous(network)
     rng = torch.Generator(device).manual_seed(0)
     agent = agents["update"]
     steps = min(settings.max_steps, _MOST_STEPS)
     episode = settings.environments * steps * len(settings.zoom)
-    replay = build_replay(settings.replay, episode, canvas, device, settings.per)
+    action = settings.bundle, get_family(params.stroke.family).parameters
+    replay = build_replay(settings.replay, episode, canvas, action, device, settings.per)
 
     shortened = settings.model_copy(update={"max_steps": steps})
 
@@ -71,19 +78,16 @@ def waiting(compute: Compute) -> Callable[[], None]:
     return torch.cuda.synchronize if compute.device == "cuda" else lambda: None
 
 
-def _agent(kind: type[Ddpg], params: Params, compute: Compute) -> Ddpg:
+def _agent(params: Params, compute: Compute, optimisation: Optimisation) -> Ddpg:
     settings, canvas = params.agent, params.stroke.canvas
     family = get_family(params.stroke.family)
     torch.manual_seed(0)
     images = torch.randint(0, 256, (_PICTURES, params.data.size, params.data.size, 3), dtype=torch.uint8)
     pictures = Pictures(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
-    actor = Actor(
-        canvas, settings.bundle, family.parameters, settings.actor.width, settings.actor.head, settings.actor.blocks
-    )
-    critic = Critic(settings.critic.width)
-    discriminator = PairDiscriminator(settings.discriminator.width) if settings.gan != "none" else None
+    shape = settings.actor
+    actor = Actor(canvas, settings.bundle, family.parameters, shape.width, shape.head, shape.blocks, shape.norm)
     painter = Compositor(family, _rasteriser(params, compute), settings.fit_colours)
-    agent = kind(settings, actor, critic, discriminator, compute)
+    agent = build_agent(settings, actor, compute, optimisation)
     agent.show(pictures, painter)
     return agent
 

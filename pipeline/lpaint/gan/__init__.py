@@ -1,49 +1,60 @@
-"""Discriminators that reward the agent. A GAN is a loss over a pair discriminator, registered by name."""
+"""Discriminators that reward the agent, registered by the name that ``agent.gan`` takes.
+
+A GAN (``base.Gan``) is a network and a loss; an ``Adversary`` trains one and keeps the slow copy that gives the reward.
+"""
 
 from collections.abc import Callable
-from typing import Protocol
-
-import torch
-from torch import Tensor
 
 from lpaint.errors import ParamsError
-from lpaint.gan.networks import PairDiscriminator, pair
+from lpaint.gan.adversary import Adversary
+from lpaint.gan.attention import LinearAttention, SelfAttention
+from lpaint.gan.base import Gan
+from lpaint.gan.cramer import Cramer
+from lpaint.gan.dragan import Dragan
+from lpaint.gan.fisher import Fisher
+from lpaint.gan.hinge import Sagan, SaganLinear, Sngan
+from lpaint.gan.networks import PairDiscriminator, SpectralDiscriminator, pair
 from lpaint.gan.wgan_gp import WganGp
-from lpaint.params import Discriminator
+from lpaint.params import Agent
 
-__all__ = ["Gan", "PairDiscriminator", "build_gan", "gan_names", "pair"]
+__all__ = ["Adversary", "Gan", "build_gan", "gan_names", "gan_summaries", "pair"]
 
-
-class Gan(Protocol):
-    """What a GAN adds to a discriminator network: its training loss."""
-
-    name: str
-
-    def loss(
-        self, score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scalar loss over real and fake pairs [B, 6, S, S], and scalars to log."""
-        ...
-
-
-_GANS: dict[str, Callable[[Discriminator], Gan]] = {
-    "wgan_gp": lambda settings: WganGp(settings.gradient_penalty),
+_GANS: dict[str, tuple[type[Gan], Callable[[Agent, int], Gan]]] = {
+    "wgan_gp": (WganGp, lambda agent, width: WganGp(PairDiscriminator(width), agent.wgan_gp)),
+    "dragan": (Dragan, lambda agent, width: Dragan(PairDiscriminator(width), agent.dragan)),
+    "fisher": (Fisher, lambda agent, width: Fisher(PairDiscriminator(width), agent.fisher)),
+    "cramer": (
+        Cramer,
+        lambda agent, width: Cramer(PairDiscriminator(width, agent.cramer.features), agent.cramer),
+    ),
+    "sngan": (Sngan, lambda agent, width: Sngan(SpectralDiscriminator(width))),
+    "sagan": (Sagan, lambda agent, width: Sagan(SpectralDiscriminator(width, SelfAttention))),
+    "sagan_linear": (
+        SaganLinear,
+        lambda agent, width: SaganLinear(SpectralDiscriminator(width, LinearAttention)),
+    ),
 }
 
 
 def gan_names() -> list[str]:
     """Names that ``agent.gan`` may take besides ``none``."""
-    return sorted(_GANS)
+    return list(_GANS)
 
 
-def build_gan(name: str, settings: Discriminator) -> Gan | None:
-    """The GAN registered as ``name``; None for ``none``.
+def gan_summaries() -> dict[str, str]:
+    """One line on each GAN, by name."""
+    return {name: kind.summary for name, (kind, _) in _GANS.items()}
+
+
+def build_gan(settings: Agent) -> Gan | None:
+    """A fresh GAN of the kind that ``settings.gan`` names; None for ``none``.
 
     Raises:
         ParamsError: there is no such GAN.
     """
+    name = settings.gan
     if name == "none":
         return None
     if name not in _GANS:
         raise ParamsError(f"agent.gan: there is no GAN {name!r}; choose none or one of {', '.join(gan_names())}")
-    return _GANS[name](settings)
+    return _GANS[name][1](settings, settings.discriminator.width)

@@ -36,6 +36,8 @@ _ASKED_AT_ONCE = 128
 _SELECTIVITY = 0.7
 # ... and asks again after one stroke for so many tiles.
 _TILES_A_STROKE = 4
+# Tiles in a row that may have nothing to offer before a picture is taken to be finished.
+_PATIENCE = 256
 
 
 class PaintingModel(Protocol):
@@ -195,7 +197,8 @@ def paint_by_error(
     ones, half a tile apart, at every scale of the model's zoom and finer, down to a few pixels; then those strokes are
     painted that lower the error most, of all that were proposed so far. With ``effort`` 1 nearly every stroke is
     painted; the more tiles are asked about, the pickier is the painter, and the fewer strokes does a picture need. A
-    model that never saw tiles (zoom [1]) goes on with the whole picture.
+    model that never saw tiles (zoom [1]) goes on with the whole picture. A picture is finished early where hundreds of
+    tiles in a row, the most promising ones, had no stroke to offer that helps.
 
     Args:
         model: the trained painter.
@@ -217,12 +220,13 @@ def paint_by_error(
     windows = [raster.window(tile, model.reach) for tile in tiles]
     how = (model.bundle, model.max_steps, model.fitted)
     proposals = [Proposals(tiles, windows, *how) for _ in range(len(target))]
-    working = set(range(len(target)))
+    working, barren = set(range(len(target))), np.zeros(len(target), int)
     while working:
         asked = _ask(model, easel, raster, {b: proposals[b] for b in sorted(working)}, effort)
         for b in sorted(working):
             laid = _paint_best(model, easel, raster, b, proposals[b], effort)
-            if easel.full[b] or not (laid or asked[b]):
+            barren[b] = 0 if laid else barren[b] + asked[b]
+            if easel.full[b] or barren[b] > _PATIENCE or not (laid or asked[b]):
                 working.discard(b)
         if on_progress is not None:
             on_progress(int(easel.used.min()))

@@ -10,14 +10,18 @@ from lpaint.replay.sum_tree import SumTree
 __all__ = ["PrioritizedReplay", "Sample", "SumTree", "Transitions", "UniformReplay", "View", "build_replay"]
 
 
-def build_replay(kind: str, capacity: int, canvas: int, device: torch.device, per: Per) -> UniformReplay:
+def build_replay(
+    kind: str, capacity: int, canvas: int, action: tuple[int, int], device: torch.device, per: Per
+) -> UniformReplay:
     """The replay buffer that ``agent.replay`` names (``uniform`` or ``prioritized``).
 
     Raises:
         ParamsError: there is no such replay.
     """
     if kind == "prioritized":
-        return PrioritizedReplay(capacity, canvas, device, alpha=per.alpha, epsilon=per.epsilon)
+        return PrioritizedReplay(
+            capacity, canvas, action, device, alpha=per.alpha, epsilon=per.epsilon, stratified=per.stratified
+        )
     if kind == "uniform":
-        return UniformReplay(capacity, canvas, device)
+        return UniformReplay(capacity, canvas, action, device)
     raise ParamsError(f"agent.replay: there is no replay {kind!r}; choose uniform or prioritized")

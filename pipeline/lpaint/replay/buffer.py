@@ -32,10 +32,15 @@ class View:
 
 @dataclass(frozen=True)
 class Transitions:
-    """B steps of painting. ``before`` and ``after`` [B, 3, S, S] uint8; ``step`` [B] int64, of the state before."""
+    """B steps of painting.
+
+    Canvases ``before`` and ``after`` [B, 3, S, S] uint8, the ``strokes`` [B, K, P] in [0, 1] laid between them, and
+    ``step`` [B] int64, of the state before.
+    """
 
     before: Tensor
     after: Tensor
+    strokes: Tensor
     view: View
     step: Tensor
 
@@ -50,11 +55,18 @@ class Sample:
 
 
 class UniformReplay:
-    """Ring buffer drawn from evenly, with replacement."""
+    """Ring buffer drawn from evenly, with replacement.
+
+    Args:
+        capacity: most transitions.
+        canvas: side S of the canvases in pixels.
+        action: strokes of a step and numbers of a stroke, (K, P).
+        device: where the transitions are kept.
+    """
 
     prioritized = False
 
-    def __init__(self, capacity: int, canvas: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, capacity: int, canvas: int, action: tuple[int, int], device: torch.device | str = "cpu") -> None:
         def column(*shape: int, dtype: torch.dtype) -> Tensor:
             return torch.zeros(capacity, *shape, dtype=dtype, device=device)
 
@@ -63,6 +75,7 @@ class UniformReplay:
         self._columns = {
             "before": column(3, canvas, canvas, dtype=torch.uint8),
             "after": column(3, canvas, canvas, dtype=torch.uint8),
+            "strokes": column(*action, dtype=torch.float32),
             "step": column(dtype=torch.int64),
             "image": column(dtype=torch.int64),
             "top": column(dtype=torch.int64),
@@ -79,6 +92,7 @@ class UniformReplay:
         for name, values in {
             "before": transitions.before,
             "after": transitions.after,
+            "strokes": transitions.strokes,
             "step": transitions.step,
         }.items():
             self._columns[name][slots] = values
@@ -116,14 +130,15 @@ class UniformReplay:
 
     def _gather(self, indices: Tensor, weights: Tensor) -> Sample:
         columns = {name: values[indices] for name, values in self._columns.items()}
-        before, after, step = (columns.pop(name) for name in ("before", "after", "step"))
-        return Sample(Transitions(before, after, View(**columns), step), indices, weights)
+        view = View(**{field.name: columns.pop(field.name) for field in fields(View)})
+        return Sample(Transitions(**columns, view=view), indices, weights)
 
 
 class PrioritizedReplay(UniformReplay):
     """Proportional prioritisation: P(i) = p_i^alpha / sum p^alpha, with p = |TD error| + epsilon.
 
-    Sampling is stratified, one draw in each of B equal parts of the total. Weights are (1 / (N P(i)))^beta over their
+    Sampling is ``stratified``, one draw in each of B equal parts of the total (Schaul et al., section 3.3), or B
+    independent draws; either takes a transition with the same probability. Weights are (1 / (N P(i)))^beta over their
     maximum *in the batch*. New transitions enter with the largest raw priority seen so far (alpha is applied once). Of
     an index that a batch holds more than once, the largest of its errors is taken.
     """
@@ -134,22 +149,25 @@ class PrioritizedReplay(UniformReplay):
         self,
         capacity: int,
         canvas: int,
+        action: tuple[int, int],
         device: torch.device | str = "cpu",
         *,
         alpha: float = 0.7,
         epsilon: float = 1e-3,
+        stratified: bool = True,
     ) -> None:
-        super().__init__(capacity, canvas, device)
-        self.alpha, self.epsilon = alpha, epsilon
+        super().__init__(capacity, canvas, action, device)
+        self.alpha, self.epsilon, self.stratified = alpha, epsilon, stratified
         self.tree = SumTree(capacity, device)
         self.largest = torch.ones((), dtype=torch.float64, device=self.device)
 
     def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Sample:
         """Draw ``count`` transitions in proportion to priority."""
-        offsets = torch.rand(count, dtype=torch.float64, generator=generator, device=self.device)
-        strata = torch.arange(count, dtype=torch.float64, device=self.device)
+        place = torch.rand(count, dtype=torch.float64, generator=generator, device=self.device)
+        if self.stratified:
+            place = (torch.arange(count, dtype=torch.float64, device=self.device) + place) / count
         total = self.tree.total
-        indices = self.tree.find((strata + offsets) / count * total)
+        indices = self.tree.find(place * total)
         probability = self.tree[indices] / total
         weights = (self.size * probability) ** -beta
         return self._gather(indices, (weights / weights.max()).float())

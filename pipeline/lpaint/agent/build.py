@@ -1,0 +1,31 @@
+"""An agent from its settings: networks, GAN and update rule."""
+
+from lpaint.agent.ddpg import Ddpg
+from lpaint.agent.networks import ActionCritic, Actor, Critic, TwinCritic
+from lpaint.agent.variants import ModelFreeDdpg, Td3
+from lpaint.device import Compute
+from lpaint.gan import Adversary, build_gan
+from lpaint.optimisation import Optimisation
+from lpaint.params import Agent
+
+_RULES: dict[str, type[Ddpg]] = {"ddpg": Ddpg, "td3": Td3, "model_free_ddpg": ModelFreeDdpg}
+
+
+def build_agent(settings: Agent, actor: Actor, compute: Compute, optimisation: Optimisation | None = None) -> Ddpg:
+    """The learner that ``settings.algorithm`` names, around ``actor``; its other networks are fresh.
+
+    Raises:
+        ParamsError: there is no such GAN.
+    """
+    optimisation = optimisation or Optimisation()
+    width = settings.critic.width
+    critic: Critic | TwinCritic | ActionCritic
+    if settings.algorithm == "td3":
+        critic = TwinCritic(width)
+    elif settings.algorithm == "model_free_ddpg":
+        critic = ActionCritic(width, actor.bundle * actor.stroke_parameters)
+    else:
+        critic = Critic(width)
+    gan = build_gan(settings)
+    adversary = Adversary(gan, settings.discriminator, settings.adam, compute, optimisation) if gan else None
+    return _RULES[settings.algorithm](settings, actor, critic, adversary, compute, optimisation)

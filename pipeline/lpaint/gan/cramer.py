@@ -1,0 +1,80 @@
+"""Cramér GAN: the energy distance between learnt features (Bellemare et al. 2017, arXiv 1705.10743)."""
+
+import torch
+from torch import Tensor, nn
+
+from lpaint.gan.base import Gan, Metrics, between
+from lpaint.params import CramerSettings
+
+
+class Cramer(Gan):
+    """Ascend the energy distance between real and fake features h, under a gradient penalty on the witness function.
+
+    Section 4, equation 5: 2 E||h(r) - h(f)|| - E||h(r) - h(r')|| - E||h(f) - h(f')||, r and r' independent real pairs,
+    f and f' fake ones. The expectations are over all pairs of *different* members of a batch, which makes the estimate
+    unbiased, as the paper asks of a sample gradient. The penalty is lambda E[(||grad w(x)||_2 - 1)^2] between real and
+    fake, as in WGAN-GP (the paper's algorithm 1).
+
+    The score of one pair is the witness w(x) = E||h(x) - h(f)|| - E||h(x) - h(r)||: how much farther x is from the fake
+    pairs than from the real. Its expectations are over reference pairs, of which the newest ``references`` of either
+    kind are kept as features in two buffers, saved with the network. (The paper's own training puts ||h(x)|| for the
+    second term where only one real sample can be had; here there are as many as one likes.)
+    """
+
+    summary = "energy distance of learnt features, gradient penalty on its witness (Bellemare et al. 2017)"
+    real_references: Tensor
+    fake_references: Tensor
+
+    def __init__(self, network: nn.Module, settings: CramerSettings) -> None:
+        super().__init__(network)
+        self.settings = settings
+        for name in ("real_references", "fake_references"):
+            self.register_buffer(name, torch.zeros(settings.references, settings.features))
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """See ``Gan.forward``; relative to the pairs of the last ``refer``."""
+        return witness(self._features(pairs), self.real_references, self.fake_references)
+
+    def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> tuple[Tensor, Metrics]:
+        """See ``Gan.loss``."""
+        on_real, on_fake = self._features(real), self._features(fake)
+        distance = energy_distance(on_real, on_fake)
+        middle = between(real, fake, generator).detach().requires_grad_()
+        worth = witness(self._features(middle), on_real, on_fake)
+        (slope,) = torch.autograd.grad(worth.sum(), middle, create_graph=True)
+        penalty = ((slope.flatten(1).square().sum(1) + 1e-12).sqrt() - 1).square().mean()
+        loss = -distance + self.settings.gradient_penalty * penalty
+        return loss, {"energy_distance": distance.detach(), "gradient_penalty": penalty.detach()}
+
+    @torch.no_grad()
+    def refer(self, real: Tensor, fake: Tensor) -> None:
+        """Take the batch's features as the newest references; a small batch replaces only the oldest ones."""
+        count = min(len(real), self.settings.references)
+        for references, pairs in ((self.real_references, real), (self.fake_references, fake)):
+            newest = self._features(pairs[:count])
+            references.copy_(torch.cat([references[count:], newest]))
+
+    def _features(self, pairs: Tensor) -> Tensor:
+        features: Tensor = self.network(pairs).float()
+        return features
+
+
+def distances(some: Tensor, others: Tensor) -> Tensor:
+    """Euclidean distances [N, M] between features [N, F] and [M, F], twice differentiable also where they are 0."""
+    return ((some[:, None] - others[None]).square().sum(2) + 1e-12).sqrt()
+
+
+def energy_distance(real: Tensor, fake: Tensor) -> Tensor:
+    """Unbiased estimate of the energy distance between two samples [N, F] and [M, F], N and M at least 2."""
+
+    def among(sample: Tensor) -> Tensor:
+        count = len(sample)
+        different = 1 - torch.eye(count, device=sample.device)
+        return (distances(sample, sample) * different).sum() / (count * (count - 1))
+
+    return 2 * distances(real, fake).mean() - among(real) - among(fake)
+
+
+def witness(features: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+    """How much farther features [B, F] are from the fake ones [M, F] than from the real ones [N, F]: [B]."""
+    return distances(features, fake).mean(1) - distances(features, real).mean(1)
