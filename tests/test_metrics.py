@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lpaint.metrics import l2, psnr, reward, ssim
+from lpaint.metrics import gmsd, l2, ms_ssim, psnr, reward, ssim
 from lpaint.plots import save_curves, save_image, sheet, to_bytes
 
 
@@ -79,3 +79,38 @@ def test_images_and_plots_are_whole_files(tmp_path: Path) -> None:
     assert (np.asarray(Image.open(tmp_path / "deep" / "image.png")) == 7).all()
     assert Image.open(tmp_path / "curve.png").size[0] > 400
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "deep"]
+
+
+def _distorted() -> tuple[np.ndarray, np.ndarray]:
+    """Two pictures of noise; of their copies, the contrast is less and some rows are upside down."""
+    target = np.random.default_rng(0).random((2, 3, 32, 40))
+    canvas = target * 0.7 + 0.1
+    canvas[:, :, 8:20] = target[:, :, 8:20][..., ::-1]
+    return canvas, target
+
+
+def test_gmsd_is_that_of_another_implementation() -> None:
+    # Figures of piq 0.8.0 (gmsd, data_range 1) for the same pictures.
+    assert gmsd(*_distorted()) == pytest.approx([0.1330, 0.1235], abs=2e-3)
+    target = _distorted()[1]
+    assert gmsd(target, target) == pytest.approx([0, 0], abs=1e-12)
+
+
+def test_ms_ssim_of_equal_pictures_is_one_and_falls_with_noise() -> None:
+    target = np.random.default_rng(0).random((2, 3, 128, 128), np.float32)
+    noise = np.random.default_rng(1).normal(0, 1, target.shape).astype(np.float32)
+    values = [ms_ssim(np.clip(target + strength * noise, 0, 1), target).mean() for strength in (0, 0.05, 0.2)]
+    assert values[0] == pytest.approx(1, abs=1e-5) and values[0] > values[1] > values[2] > 0
+
+
+@pytest.mark.parametrize(("side", "scales"), [(11, 1), (32, 2), (64, 3), (128, 4), (256, 5)])
+def test_ms_ssim_uses_as_many_scales_as_fit(side: int, scales: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, ...]] = []
+
+    def spy(*_: object, betas: tuple[float, ...], **__: object) -> list[float]:
+        seen.append(betas)
+        return [1.0]
+
+    monkeypatch.setattr("torchmetrics.functional.image.multiscale_structural_similarity_index_measure", spy)
+    ms_ssim(*np.zeros((2, 1, 3, side, side), np.float32))
+    assert len(seen[0]) == scales and sum(seen[0]) == pytest.approx(1)

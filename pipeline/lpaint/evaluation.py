@@ -15,14 +15,16 @@ from torch import nn
 
 from lpaint.errors import DataError
 from lpaint.files import replacing
-from lpaint.metrics import l2, psnr, reward, ssim
+from lpaint.metrics import gmsd, l2, ms_ssim, psnr, reward, ssim
 from lpaint.painting.painter import EFFORT, PaintingModel, Strokes, draw_strokes, paint_by_error
 from lpaint.painting.resample import resize
 from lpaint.plots import save_curves, save_image, sheet, to_bytes
 from lpaint.strokes import StrokeFamily, pixel_centres
 
-METRICS = ("l2", "l2_canvas", "psnr", "ssim", "reward")
+METRICS = ("l2", "l2_canvas", "psnr", "ssim", "ms_ssim", "gmsd", "reward")
 _JUDGED_AT = 100
+# Paintings kept for comparisons.
+_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ def neural_gap(
 
 
 def write_figures(evaluation: Evaluation, model: PaintingModel, folder: Path, timelapses: int) -> None:
-    """Fill a folder: per_image.parquet, strokes.csv (means by budget), plots, sheets and animated paintings."""
+    """Fill a folder: per_image.parquet, strokes.csv (means by budget), plots, sheets and animated paintings.
+
+    ``paintings.npz`` holds the first pictures and their paintings at each budget, for comparisons with other agents.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.table.to_parquet(folder / "per_image.parquet", index=False)
     means = evaluation.table.groupby("strokes")[list(METRICS)].mean().round(6)
@@ -144,6 +149,7 @@ def write_figures(evaluation: Evaluation, model: PaintingModel, folder: Path, ti
     for name, places in ranked(evaluation).items():
         pictures = [_painted(evaluation, model, place) for place in places]
         save_image(folder / f"{name}.png", sheet(pictures, captions=captions))
+    _save_paintings(evaluation, model, folder / "paintings.npz")
     height, width = evaluation.images.shape[1:3]
     for place in range(min(timelapses, len(evaluation.strokes))):
         path = folder / f"timelapse_{place}.webp"
@@ -198,8 +204,9 @@ def _pictures(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _measure(canvas: np.ndarray, targets: np.ndarray, size: int) -> dict[str, np.ndarray]:
     """METRICS, each [B]."""
     small = [resize(pictures, size, size) for pictures in (canvas, targets)]
-    values = (l2(canvas, targets), l2(*small), psnr(canvas, targets), ssim(canvas, targets), reward(canvas, targets))
-    return dict(zip(METRICS, values, strict=True))
+    judges = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "gmsd": gmsd, "reward": reward}
+    errors = {"l2": l2(canvas, targets), "l2_canvas": l2(*small)}
+    return errors | {name: judge(canvas, targets) for name, judge in judges.items()}
 
 
 def _describe(values: np.ndarray) -> dict[str, float]:
@@ -217,6 +224,15 @@ def _painted(evaluation: Evaluation, model: PaintingModel, place: int) -> list[n
     drawn = enumerate(draw_strokes(model, strokes, *target.shape[1:]))
     kept = {count: canvas.copy() for count, canvas in drawn if count in wanted}
     return [target, *(kept[count] for count in wanted)]
+
+
+def _save_paintings(evaluation: Evaluation, model: PaintingModel, path: Path) -> None:
+    """``names`` [N], ``strokes`` [K] and ``pictures`` [N, 1 + K, H, W, 3] uint8: the target, then each budget's."""
+    first = range(min(_KEPT, len(evaluation.strokes)))
+    pictures = [[to_bytes(picture) for picture in _painted(evaluation, model, place)] for place in first]
+    names = evaluation.table["name"].iloc[: len(first)].to_numpy(str)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, names=names, strokes=evaluation.budgets, pictures=np.array(pictures))
 
 
 def _plot_metrics(evaluation: Evaluation, folder: Path) -> None:

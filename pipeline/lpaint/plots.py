@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
@@ -26,13 +27,16 @@ def save_curves(
     log_x: bool = False,
     log_y: bool = False,
     bands: Mapping[str, Band] | None = None,
+    legend: bool = False,
 ) -> None:
-    """Plot named (x, y) series, and shaded bands (x, low, high), to a PNG file."""
-    figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    """Plot named (x, y) series, and shaded bands (x, low, high), to a PNG file.
+
+    ``legend``: name the series even if there is but one, and leave the bands, one for each series, unnamed.
+    """
+    figure, axes = _figure()
     for name, (x, low, high) in (bands or {}).items():
-        axes.fill_between(x, low, high, alpha=0.2, label=name)
+        colour = f"C{[key.split(' (')[0] for key in series].index(name)}" if legend else None
+        axes.fill_between(x, low, high, alpha=0.2, label=None if legend else name, color=colour)
     for name, (x, y) in series.items():
         axes.plot(x, y, label=name, marker="." if len(x) < 40 else "")
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
@@ -47,10 +51,28 @@ def save_curves(
     if log_y and any(value > 0 for _, y in series.values() for value in y):
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
-    if len(series) + len(bands or {}) > 1:
+    if legend or len(series) + len(bands or {}) > 1:
         axes.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary)
+
+
+def save_bars(path: Path, title: str, y_label: str, bars: Mapping[str, tuple[float, float]]) -> None:
+    """Plot named bars, (height, half-width of an interval around it or 0), to a PNG file."""
+    figure, axes = _figure()
+    heights, errors = zip(*bars.values(), strict=True)
+    axes.bar(list(bars), heights, yerr=errors if any(errors) else None, capsize=4)
+    axes.set(title=title, ylabel=y_label)
+    axes.tick_params(axis="x", rotation=30 if len(bars) > 4 else 0)
+    axes.grid(alpha=0.3, axis="y")
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
 
 
 def sheet(

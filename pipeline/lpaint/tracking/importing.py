@@ -10,7 +10,8 @@ from PIL import Image
 
 from lpaint.errors import DataError
 from lpaint.tracking.jsonl import SCHEMA
-from lpaint.tracking.mlflow_store import MlflowTracker, find_by_tag
+from lpaint.tracking.mlflow_store import MlflowTracker
+from lpaint.tracking.reading import RunStore
 
 _ORIGIN = "lpaint.imported_from"
 
@@ -28,15 +29,16 @@ def import_runs(paths: Iterable[Path]) -> list[tuple[Path, str, bool]]:
         DataError: a file is missing or was not written by ``JsonlTracker``, or MLflow's store cannot be written.
     """
     runs = sorted(((path, _read(path)) for path in paths), key=lambda run: run[1][0]["time"])
-    return [(path, *_import_one(path, events)) for path, events in runs]
+    store = RunStore(create=True)
+    return [(path, *_import_one(store, path, events)) for path, events in runs]
 
 
-def _import_one(path: Path, events: list[dict[str, Any]]) -> tuple[str, bool]:
+def _import_one(store: RunStore, path: Path, events: list[dict[str, Any]]) -> tuple[str, bool]:
     start = events[0]
-    known = find_by_tag(_ORIGIN, start["run"])
+    known = store.find_by_tag(_ORIGIN, start["run"])
     if known is not None:
         return known, False
-    tags = {name: _translated(name, value) for name, value in start["tags"].items()}
+    tags = {name: _translated(store, name, value) for name, value in start["tags"].items()}
     tracker = MlflowTracker(start["stage"], start["params"], tags | {_ORIGIN: start["run"]}, began=start["time"])
     # What a run adds to another one, that was never imported, has nowhere to go.
     trackers: dict[str, MlflowTracker | None] = {start["run"]: tracker}
@@ -44,7 +46,7 @@ def _import_one(path: Path, events: list[dict[str, Any]]) -> tuple[str, bool]:
     for event in events[1:]:
         run = event.get("run", start["run"])
         if run not in trackers:
-            other = find_by_tag(_ORIGIN, run)
+            other = store.find_by_tag(_ORIGIN, run)
             trackers[run] = None if other is None else MlflowTracker(start["stage"], {}, {}, other)
         target = trackers[run]
         if event["event"] == "end":
@@ -80,9 +82,9 @@ def _replay(tracker: MlflowTracker, folder: Path, event: dict[str, Any]) -> None
             tracker.log_onnx_model(file, event["name"], event["register"])
 
 
-def _translated(name: str, value: str) -> str:
+def _translated(store: RunStore, name: str, value: str) -> str:
     """A tag's value; the id of a run that was imported becomes its id in MLflow."""
-    return (find_by_tag(_ORIGIN, value) or value) if name.startswith("upstream.") else value
+    return (store.find_by_tag(_ORIGIN, value) or value) if name.startswith("upstream.") else value
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from lpaint.errors import DataError
 from lpaint.files import write_text
 from lpaint.paths import repository_root
 from lpaint.tracking.base import NullTracker, Tracker
@@ -47,6 +46,7 @@ class MlflowTracker:
         self._broken = False
         self.failure = ""
         self._client: Any = None
+        self._experiment = ""
         self._others: list[MlflowTracker] = []
 
     def resume_from(self, directory: Path) -> None:
@@ -132,14 +132,14 @@ class MlflowTracker:
 
     def _connect(self) -> Any:
         if self._client is None:
-            self._client = _client()
+            self._client, self._experiment = connect()
         return self._client
 
     def _start(self) -> None:
         client = self._connect()
         if self.run_id:
             return
-        run = client.create_run(_experiment_id(client), self._began, self._tags, self.stage)
+        run = client.create_run(self._experiment, self._began, self._tags, self.stage)
         self.run_id = run.info.run_id
         self._log_params(self._params)
 
@@ -190,23 +190,11 @@ class MlflowTracker:
         )
 
 
-def find_by_tag(name: str, value: str) -> str | None:
-    """Id of the run of lpaint's experiment that has this tag; None if there is none.
+def connect(uri: str | None = None) -> tuple[Any, str]:
+    """A client of the store at ``uri`` and the id of lpaint's experiment there, which is made if need be.
 
-    Raises:
-        DataError: the store cannot be read.
+    None = the store of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the repository's root.
     """
-    try:
-        client = _client()
-        found = client.search_runs([_experiment_id(client)], f"tags.`{name}` = '{value}'", max_results=1)
-    except Exception as error:
-        # As in ``MlflowTracker``: stores raise whatever they like.
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"MLflow's store cannot be read ({reason}); check MLFLOW_TRACKING_URI") from None
-    return str(found[0].info.run_id) if found else None
-
-
-def _client() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     # A tracking server that is gone costs seconds, not the minutes of MLflow's own patience.
@@ -217,7 +205,7 @@ def _client() -> Any:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(named or _own_store())
+    mlflow.set_tracking_uri(uri or named or _own_store())
     if not named:
         # Setting the URI sets the variable too, where the next run would take it for the user's choice.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -227,9 +215,14 @@ def _client() -> Any:
     with (lock_folder / "mlflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         client = mlflow.MlflowClient()
-        _experiment_id(client)
+        experiment = _experiment_id(client)
     mlflow.set_experiment(EXPERIMENT)
-    return client
+    return client, experiment
+
+
+def own_store_exists(uri: str | None) -> bool:
+    """Whether there can be anything to read: false only where the repository's own store is meant and is not there."""
+    return bool(uri or os.environ.get("MLFLOW_TRACKING_URI")) or (repository_root() / "mlflow.db").exists()
 
 
 def _experiment_id(client: Any) -> str:

@@ -1,0 +1,203 @@
+"""Commands about the training: what there is to choose from, how fast it is, and how its runs compare."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lpaint.errors import ParamsError
+
+track_app = typer.Typer(help="Tracked runs.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Benchmark(StrEnum):
+    """What ``lpaint bench`` measures."""
+
+    train = "train"
+    paint = "paint"
+    render = "render"
+    replay = "replay"
+    prepare = "prepare"
+
+
+class Format(StrEnum):
+    """How ``lpaint compare`` writes its report."""
+
+    md = "md"
+    html = "html"
+    json = "json"
+
+
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="MLflow's store.  [default: MLFLOW_TRACKING_URI, or mlflow.db here]", metavar="URI"),
+]
+
+
+def strokes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the stroke families (stroke.family) and what their numbers mean."""
+    from lpaint.strokes import family_names, get_family
+
+    families = [get_family(name) for name in family_names()]
+    if as_json:
+        described = {
+            family.name: {
+                "summary": family.summary,
+                "shape": {parameter.name: parameter.meaning for parameter in family.shape},
+            }
+            for family in families
+        }
+        typer.echo(json.dumps(described, indent=2))
+        return
+    for family in families:
+        typer.echo(f"{family.name}: {family.summary}; {family.parameters} numbers, the last three red, green, blue")
+        for parameter in family.shape:
+            typer.echo(f"  {parameter.name:<9}{parameter.meaning}")
+
+
+def gans(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the discriminators that may reward the agent (agent.gan)."""
+    from lpaint.gan import gan_summaries
+
+    summaries = {"none": "no discriminator: the L2 reward alone", **gan_summaries()}
+    if as_json:
+        typer.echo(json.dumps(summaries, indent=2))
+        return
+    width = max(map(len, summaries))
+    for name, summary in summaries.items():
+        typer.echo(f"{name:<{width}}  {summary}")
+
+
+def bench(
+    what: Annotated[Benchmark, typer.Argument(help="What to measure.")],
+    profile: Annotated[
+        str | None, typer.Option(help="Measure at the sizes of a profile.  [default: of params.yaml]")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed repetitions, of which the median counts.")] = 5,
+    pictures: Annotated[int, typer.Option(min=64, help="prepare: how many pictures.")] = 2000,
+    onnx: Annotated[Path, typer.Option(help="paint: the trained agent.", metavar="FILE")] = Path("exports/actor.onnx"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
+) -> None:
+    """Measure speed on this machine: training, painting, drawing strokes, replay or preparation."""
+    from lpaint.device import choose_compute
+    from lpaint.params import load_params
+    from lpaint.profiles import params_with
+
+    params = params_with(Path(), profile) if profile is not None else load_params(Path("params.yaml"))
+    compute = choose_compute(params.base)
+    if what is Benchmark.train:
+        from lpaint.bench.training import bench_training
+
+        report = bench_training(params, compute, repeats)
+    elif what is Benchmark.paint:
+        from lpaint.bench.painting import bench_painting
+
+        report = bench_painting(onnx, compute.device, params.base.threads, repeats)
+    elif what is Benchmark.render:
+        from lpaint.bench.rendering import bench_rendering
+
+        report = bench_rendering(compute, repeats)
+    elif what is Benchmark.replay:
+        from lpaint.bench.replaying import bench_replay
+
+        report = bench_replay(params.agent.per, compute, repeats)
+    else:
+        from lpaint.bench.preparing import bench_preparing
+
+        report = bench_preparing(params, pictures)
+    typer.echo(report.table())
+    if json_file is not None:
+        report.save(json_file)
+
+
+def compare(
+    by: Annotated[
+        str, typer.Option(help="Parameters whose values make the groups, comma-separated, e.g. gan,agent.horizon.")
+    ] = "gan,replay",
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="PARAM=VALUE", help="Only trainings with this value; may be repeated.")
+    ] = None,
+    strokes: Annotated[
+        int | None, typer.Option(min=1, help="Stroke budget to judge at.  [default: 100, or the largest in common]")
+    ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(help="Validation L2s whose reaching is timed, e.g. 0.02,0.01.  [default: by the runs]"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of report, plots and sheet.", metavar="DIR")] = Path(
+        "reports/compare"
+    ),
+    formats: Annotated[
+        list[Format] | None, typer.Option("--format", help="How to write the report; may be repeated.  [default: all]")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Compare tracked trainings: tables, plots and a sheet of paintings, grouped by GAN and replay or as you say."""
+    from lpaint.compare.report import FORMATS
+    from lpaint.compare.report import compare as compare_runs
+
+    chosen = tuple(form.value for form in formats or ()) or FORMATS
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    if not names:
+        raise ParamsError("--by: name at least one parameter, e.g. gan")
+    typer.echo(compare_runs(out, tracking_uri, names, _conditions(where or []), strokes, _numbers(levels), chosen))
+
+
+def promote(
+    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Consider this one only.")] = None,
+    strokes: Annotated[int, typer.Option(min=1, help="Stroke budget at which test errors are compared.")] = 100,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Make the registered model with the least test L2 the champion, if it beats the present one."""
+    from lpaint.promotion import promote as promote_best
+    from lpaint.tracking.reading import RunStore
+
+    typer.echo(promote_best(RunStore(tracking_uri), version, strokes))
+
+
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An alias, such as champion, or a version's number.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write.  [default: exports/<NAME>.onnx]")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write the ONNX file of a registered model."""
+    from lpaint.promotion import pull as pull_model
+    from lpaint.tracking.reading import RunStore
+
+    target = output or Path("exports") / f"{name}.onnx"
+    typer.echo(pull_model(RunStore(tracking_uri), name, target))
+
+
+@track_app.command("import")
+def track_import(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Runs in .lpaint/tracking, as .jsonl.")],
+) -> None:
+    """Bring runs that were tracked in files (base.tracking: jsonl) into MLflow."""
+    from lpaint.tracking.importing import import_runs
+
+    for file, run_id, fresh in import_runs(files):
+        typer.echo(f"{file}: {'imported as run' if fresh else 'was imported before, as run'} {run_id}")
+
+
+def _conditions(where: list[str]) -> dict[str, str]:
+    conditions = {}
+    for condition in where:
+        name, equals, value = condition.partition("=")
+        if not equals or not name:
+            raise ParamsError(f"--where {condition}: give a parameter and its value, e.g. --where gan=sagan")
+        conditions[name.strip()] = value.strip()
+    return conditions
+
+
+def _numbers(levels: str | None) -> list[float]:
+    try:
+        found = [float(level) for level in (levels or "").split(",") if level.strip()]
+    except ValueError:
+        raise ParamsError(f"--levels {levels}: give numbers, e.g. 0.02,0.01") from None
+    if any(not level > 0 for level in found):
+        raise ParamsError(f"--levels {levels}: an L2 is above 0")
+    return found

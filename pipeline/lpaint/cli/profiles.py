@@ -1,0 +1,38 @@
+"""``lpaint profile``: ready-made parameters."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Ready-made parameters, merged into params.yaml.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def profile_list() -> None:
+    """Name the profiles of the repository in this folder."""
+    from lpaint.profiles import list_profiles
+
+    found = list_profiles(Path())
+    width = max((len(name) for name, _ in found), default=0)
+    for name, summary in found:
+        typer.echo(f"{name:<{width}}  {summary}")
+
+
+@app.command("show")
+def profile_show(name: Annotated[str, typer.Argument(help="A profile's name.")]) -> None:
+    """Print a profile."""
+    from lpaint.profiles import show_profile
+
+    typer.echo(show_profile(Path(), name), nl=False)
+
+
+@app.command("apply")
+def apply(name: Annotated[str, typer.Argument(help="A profile's name.")]) -> None:
+    """Merge a profile into params.yaml; comments stay."""
+    from lpaint.profiles import apply_profile
+
+    changes = apply_profile(Path(), name)
+    for change in changes:
+        typer.echo(change)
+    typer.echo(f"params.yaml: {len(changes)} values changed by profile {name}")

@@ -1,0 +1,174 @@
+"""Tracked runs read back from MLflow, for comparisons and for choosing a model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lpaint.errors import DataError, ModelError
+from lpaint.tracking.mlflow_store import REGISTERED_MODEL, connect, own_store_exists
+
+_PAGE = 1000
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A stage's run: ``status`` as MLflow has it (FINISHED, FAILED, ...), ``began`` in milliseconds.
+
+    ``metrics`` are each metric's last values.
+    """
+
+    run_id: str
+    status: str
+    began: int
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of the registered model, and the run that trained it."""
+
+    version: str
+    run_id: str
+
+
+class RunStore:
+    """Reads the store at ``uri``; None = that of ``MLFLOW_TRACKING_URI``, or the repository's own.
+
+    A store that was never made has no runs and is not made, unless ``create`` asks for it.
+
+    Raises:
+        DataError: the store cannot be read.
+    """
+
+    def __init__(self, uri: str | None = None, *, create: bool = False) -> None:
+        self._client: Any = None
+        self._experiment = ""
+        if create or own_store_exists(uri):
+            with _readable(uri):
+                self._client, self._experiment = connect(uri)
+
+    def runs(self, stage: str) -> list[TrackedRun]:
+        """All runs of a stage, oldest first."""
+        if self._client is None:
+            return []
+        found, token = [], None
+        with _readable():
+            while True:
+                page = self._client.search_runs(
+                    [self._experiment],
+                    f"tags.stage = '{stage}'",
+                    max_results=_PAGE,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+                found += [_tracked(run) for run in page]
+                token = page.token
+                if not token:
+                    return found
+
+    def find_by_tag(self, name: str, value: str) -> str | None:
+        """Id of the run that has this tag; None if there is none."""
+        with _readable():
+            found = self._client.search_runs([self._experiment], f"tags.`{name}` = '{value}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """(step, value) of everything that was logged of a metric, by step."""
+        with _readable():
+            rows = self._client.get_metric_history(run_id, metric)
+        # A resumed training logs some steps again; what it logged last counts.
+        latest = {row.step: row for row in sorted(rows, key=lambda row: row.timestamp)}
+        return [(step, float(latest[step].value)) for step in sorted(latest)]
+
+    def artifact(self, run_id: str, path: str, folder: Path) -> Path | None:
+        """Fetch an artifact of a run into ``folder``; None where the run has none of that name."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(self._client.download_artifacts(run_id, path, str(folder)))
+        except (MlflowException, OSError):
+            return None
+
+    def versions(self) -> list[RegisteredVersion]:
+        """Versions of the registered model, oldest first."""
+        if self._client is None:
+            return []
+        with _readable():
+            found = self._client.search_model_versions(f"name = '{REGISTERED_MODEL}'")
+        found = sorted(found, key=lambda each: int(each.version))
+        return [RegisteredVersion(str(each.version), str(each.run_id)) for each in found]
+
+    def run(self, run_id: str) -> TrackedRun | None:
+        """A run by its id; None if it was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _tracked(self._client.get_run(run_id))
+        except MlflowException:
+            return None
+
+    def alias(self, name: str) -> RegisteredVersion | None:
+        """The version of the registered model that has an alias; None where no version has it."""
+        from mlflow.exceptions import MlflowException
+
+        if self._client is None:
+            return None
+        try:
+            found = self._client.get_model_version_by_alias(REGISTERED_MODEL, name)
+        except MlflowException:
+            return None
+        return RegisteredVersion(str(found.version), str(found.run_id))
+
+    def set_alias(self, name: str, version: str) -> None:
+        """Give an alias to a version of the registered model."""
+        with _readable():
+            self._client.set_registered_model_alias(REGISTERED_MODEL, name, version)
+
+    def fetch_model(self, version: str, folder: Path) -> Path:
+        """Download the ONNX file of a version into ``folder``.
+
+        Raises:
+            ModelError: the store no longer has it.
+        """
+        import mlflow.artifacts
+
+        try:
+            with _readable():
+                uri = f"models:/{REGISTERED_MODEL}/{version}"
+                found = sorted(Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))).rglob("*.onnx"))
+        except DataError as error:
+            raise ModelError(f"version {version} of {REGISTERED_MODEL} cannot be fetched: {error}") from None
+        if not found:
+            raise ModelError(
+                f"version {version} of {REGISTERED_MODEL} holds no ONNX file; export and register it again"
+            )
+        return found[0]
+
+
+def _tracked(run: Any) -> TrackedRun:
+    return TrackedRun(
+        str(run.info.run_id),
+        str(run.info.status),
+        int(run.info.start_time),
+        dict(run.data.params),
+        dict(run.data.tags),
+        {name: float(value) for name, value in run.data.metrics.items()},
+    )
+
+
+@contextmanager
+def _readable(uri: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        # Stores raise whatever they like.
+        reason = " ".join(str(error).split())[:300]
+        where = f" at {uri}" if uri else ""
+        raise DataError(f"MLflow's store{where} cannot be read ({reason}); check MLFLOW_TRACKING_URI") from None
