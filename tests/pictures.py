@@ -14,16 +14,11 @@ from lpaint.params import Params, load_params
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"
 
 
-def data_params(seed: int = 0, **data: Any) -> Params:
+def data_params(**data: Any) -> Params:
     """The committed parameters with small pictures, one worker, and ``data`` on top."""
     params = load_params(DEFAULTS)
     small: dict[str, Any] = {"size": 16, "workers": 1, "limit": 0, "max_bad_fraction": 0.0, **data}
-    return params.model_copy(
-        update={
-            "base": params.base.model_copy(update={"seed": seed}),
-            "data": params.data.model_copy(update=small),
-        }
-    )
+    return params.model_copy(update={"data": params.data.model_copy(update=small)})
 
 
 def jpeg(shade: int, width: int = 24, height: int = 20, **options: Any) -> bytes:

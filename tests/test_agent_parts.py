@@ -426,20 +426,26 @@ def test_rewards_add_up_by_their_weights() -> None:
 
 def test_the_running_scale_is_the_root_mean_square_of_the_gain() -> None:
     reward = _reward(_brightness, l2=0.0, gan=1.0, gan_scale="running")
-    reward.observe(BEFORE, AFTER, TARGET)  # gains 8 and -4: mean square 40
+    # Gains 8 and -4: mean square 40, by which the very first batch is scaled already.
     assert reward(BEFORE, AFTER, TARGET).tolist() == pytest.approx([8 / 40**0.5, -4 / 40**0.5], abs=1e-5)
-    reward.observe(BEFORE, BEFORE, TARGET)  # gains 0: the average of two batches is 20
+    reward(BEFORE, BEFORE, TARGET)  # gains 0: the average of two batches is 20
     assert reward.mean_square.item() == pytest.approx(20, abs=1e-4)
     restored = _reward(_brightness, l2=0.0, gan=1.0, gan_scale="running")
     restored.load_state_dict(reward.state_dict())
     for one in (reward, restored):
-        one.observe(BEFORE, AFTER, TARGET)
+        one(BEFORE, AFTER, TARGET)
     assert restored.mean_square.item() == reward.mean_square.item() == pytest.approx(20 + 20 / 3, abs=1e-4)
+
+
+def test_the_scale_is_no_way_for_gradients() -> None:
+    reward, after = _reward(_brightness, l2=0.0, gan=1.0, gan_scale="running"), AFTER.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(reward(BEFORE, after, TARGET).sum(), after)
+    torch.testing.assert_close(slope, torch.full_like(slope, 10 / slope[0].numel() / 40**0.5))
 
 
 def test_without_scaling_nothing_is_observed() -> None:
     reward = _reward(_brightness, gan=1.0, gan_scale="none")
-    reward.observe(BEFORE, AFTER, TARGET)
+    reward(BEFORE, AFTER, TARGET)
     assert reward.mean_square.item() == 1
 
 

@@ -110,6 +110,8 @@ def test_limit_takes_images_from_everywhere(tmp_path: Path) -> None:
 def test_the_seed_decides_the_split_and_nothing_else_the_digest(tmp_path: Path) -> None:
     def digest(out: str, seed: int, workers: int) -> str:
         params = data_params(seed=seed, source="synthetic", limit=150, workers=workers)
+        # The seed of the training has no say in what it is trained on.
+        params = params.model_copy(update={"base": params.base.model_copy(update={"seed": workers})})
         return prepare(params, tmp_path / out)["digest"]
 
     first = digest("first", 0, 1)

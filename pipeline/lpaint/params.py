@@ -10,6 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from lpaint.errors import ParamsError
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -23,7 +24,7 @@ class Section(BaseModel):
 
 
 class Base(Section):
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
     device: Literal["auto", "cuda", "cpu"]
     precision: Literal["auto", "fp32", "bf16"]
     threads: Count
@@ -42,6 +43,7 @@ class Base(Section):
 class Data(Section):
     source: Literal["celeba", "folder", "synthetic"]
     path: str
+    seed: Seed
     limit: Count
     size: Annotated[int, Field(ge=16, le=1024)]
     fit: Literal["crop", "stretch"]

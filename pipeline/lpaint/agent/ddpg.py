@@ -106,7 +106,6 @@ class Ddpg:
         even = state if shared else self.state(replay.sample_evenly(self.settings.batch_size, rng))
 
         metrics = self._update_adversary(even, rng)
-        self.reward.observe(even.before, even.after, even.target)
         for optimiser, network in (
             (self.actor_optimiser, self.settings.actor),
             (self.critic_optimiser, self.settings.critic),

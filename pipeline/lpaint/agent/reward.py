@@ -21,7 +21,8 @@ class RewardModel:
     ``difference``, d_before - d_after (Huang et al. 2019, section 3.2); or ``log_ratio``,
     log((d_before + e) / (d_after + e)), which weighs early and late steps alike.
     GAN: D(after, target) - D(before, target). Each discriminator has a scale of its own, so with ``gan_scale: running``
-    it is divided by its running root mean square, kept in the checkpoint; ``none`` takes it as it is, as published.
+    it is divided by its running root mean square over all batches that rewards were asked for, this one included; the
+    scale is kept in the checkpoint. ``none`` takes it as it is, as published.
 
     ``score`` is None where there is no GAN; then the gan weight is ignored.
     """
@@ -40,6 +41,7 @@ class RewardModel:
         if self.score is not None:
             gain = self.gain(before, after, target)
             if self.settings.gan_scale == "running":
+                self._observe(gain)
                 gain = gain / (self.mean_square.sqrt() + 1e-8)
             reward = reward + self.settings.gan * gain
         return reward
@@ -50,11 +52,9 @@ class RewardModel:
         return self.score(pair(after, target)) - self.score(pair(before, target))
 
     @torch.no_grad()
-    def observe(self, before: Tensor, after: Tensor, target: Tensor) -> None:
-        """Let the running scale follow a batch of transitions; bias-corrected, so the first batch sets it."""
-        if self.score is None or self.settings.gan_scale != "running":
-            return
-        square = self.gain(before, after, target).square().mean()
+    def _observe(self, gain: Tensor) -> None:
+        """Let the running scale follow; bias-corrected, so the first batch sets it."""
+        square = gain.square().mean()
         self._observed += 1
         rate = torch.maximum(1 / self._observed, torch.full_like(self._observed, 0.01))
         self.mean_square += rate * (square - self.mean_square)

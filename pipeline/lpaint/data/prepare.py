@@ -193,7 +193,7 @@ def _splits(params: Params, source: Source, table: pd.DataFrame) -> list[str]:
         return list(splits)
     if len(good) < 3:
         raise DataError(f"data: only {len(good)} readable images, too few for training, validation and test; add some")
-    order = np.random.default_rng([params.base.seed, 1]).permutation(good)
+    order = np.random.default_rng([params.data.seed, 1]).permutation(good)
     # Every split gets at least one image, whatever the fractions.
     validation = min(max(1, round(params.data.validation_fraction * len(good))), len(good) - 2)
     test = min(max(1, round(params.data.test_fraction * len(good))), len(good) - 1 - validation)

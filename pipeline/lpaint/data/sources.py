@@ -156,7 +156,7 @@ def open_source(params: Params) -> Source:
     """
     data = params.data
     if data.source == "synthetic":
-        return Synthetic(params.base.seed, data.limit)
+        return Synthetic(data.seed, data.limit)
     path = resolve_data_path(data.path)
     if not path.exists():
         raise DataError(f"{path}: data.path does not exist; correct it, or set data.source to synthetic")
