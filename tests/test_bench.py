@@ -8,6 +8,7 @@ import torch
 from tiny import tiny_params, write_params
 from torch import nn
 
+from lpaint.bench.gans import bench_gans
 from lpaint.bench.painting import bench_painting
 from lpaint.bench.plain import PlainOptimisation, contiguous
 from lpaint.bench.preparing import bench_preparing
@@ -97,6 +98,7 @@ def test_every_other_benchmark_runs(chain: Path) -> None:
     reports = [
         bench_rendering(PLAIN, repeats=1),
         bench_replay(params.agent.per, PLAIN, repeats=1),
+        bench_gans(params, PLAIN, repeats=1),
         bench_preparing(params, 64),
         bench_painting(chain / "exports/actor.onnx", "cpu", 1, repeats=1),
     ]

@@ -53,7 +53,7 @@ class Repository:
 
     def commit(self) -> None:
         self.run("git", "add", "-A")
-        self.run("git", "commit", "-q", "-m", "state")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", "state")
 
     def set(self, section: str, **values: object) -> None:
         """Change params.yaml."""

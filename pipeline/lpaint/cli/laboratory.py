@@ -19,6 +19,7 @@ class Benchmark(StrEnum):
     paint = "paint"
     render = "render"
     replay = "replay"
+    gans = "gans"
     prepare = "prepare"
 
 
@@ -80,7 +81,7 @@ def bench(
     onnx: Annotated[Path, typer.Option(help="paint: the trained agent.", metavar="FILE")] = Path("exports/actor.onnx"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
 ) -> None:
-    """Measure speed on this machine: training, painting, drawing strokes, replay or preparation."""
+    """Measure speed on this machine: training, painting, drawing strokes, replay, GANs or preparation."""
     from lpaint.device import choose_compute
     from lpaint.params import load_params
     from lpaint.profiles import params_with
@@ -103,6 +104,10 @@ def bench(
         from lpaint.bench.replaying import bench_replay
 
         report = bench_replay(params.agent.per, compute, repeats)
+    elif what is Benchmark.gans:
+        from lpaint.bench.gans import bench_gans
+
+        report = bench_gans(params, compute, repeats)
     else:
         from lpaint.bench.preparing import bench_preparing
 
