@@ -120,8 +120,8 @@ def test_exported_actor_paints(repository: Repository) -> None:
 def test_a_grid_runs_through_the_queue_and_is_compared(repository: Repository) -> None:
     repository.commit()
     short = ["-S", "agent.updates=40", "-S", "agent.validation.every=20", "-S", "renderer.updates=20"]
-    grid = ["-S", "agent.gan=none,sagan_linear", "-S", "base.seed=range(1,3)", "-S", "base.threads=1", *short]
-    assert repository.run("dvc", "exp", "run", "--queue", *grid).count("Queued experiment") == 4
+    grid = ["-S", "agent.gan=none,sagan_linear", "-S", "base.seed=1", "-S", "base.threads=1", *short]
+    assert repository.run("dvc", "exp", "run", "--queue", *grid).count("Queued experiment") == 2
     # Its workers would keep a pipe open that is read to its end.
     done = subprocess.run(
         ["dvc", "queue", "start", "-j", "2"],
@@ -133,13 +133,13 @@ def test_a_grid_runs_through_the_queue_and_is_compared(repository: Repository) -
     )
     assert done.returncode == 0
     deadline = time.monotonic() + 600
-    while (status := repository.run("dvc", "queue", "status")).count("Success") < 4:
+    while (status := repository.run("dvc", "queue", "status")).count("Success") < 2:
         assert "Failed" not in status and time.monotonic() < deadline, status
         time.sleep(1)
     told = repository.lpaint("compare", "--by", "gan", "--where", "agent.updates=40", "--format", "json")
-    assert "4 trainings in 2 groups compared" in told
+    assert "2 trainings in 2 groups compared" in told
     report = json.loads((repository.root / "reports/compare/report.json").read_text())
-    assert [row["seeds"] for row in report["rows"]] == [["1", "2"]] * 2
+    assert [row["seeds"] for row in report["rows"]] == [["1"]] * 2
     assert (repository.root / "reports/compare/sheet.png").exists()
     assert "reports/compare/sheet.png" not in repository.run("git", "status", "--porcelain", "-uall")
     # A cell that ran before is restored, and no run of it is tracked; the report says so.
@@ -148,6 +148,7 @@ def test_a_grid_runs_through_the_queue_and_is_compared(repository: Repository) -
     assert "Running stage 'train_agent'" not in output
     repository.lpaint("compare", "--by", "gan", "--where", "agent.updates=40")
     text = (repository.root / "reports/compare/report.md").read_text()
+    assert "it is counted by run" in text
     assert "experiment once-more (gan sagan_linear, replay prioritized, algorithm ddpg, seed 1) was restored" in text
     shutil.rmtree(repository.root / "reports/compare")
 

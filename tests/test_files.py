@@ -1,7 +1,9 @@
 """What lies on disk: whole files or none, resume state, weights, and where paths lead."""
 
+import fcntl
 import json
 import multiprocessing
+import threading
 import zipfile
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -136,8 +138,9 @@ def test_clearing_keeps_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with resume_state("train_agent", {"seed": 0}) as resume:
         resume.save({"step": 1})
         resume.clear()
-        with pytest.raises(TrainingError, match="another process"), resume_state("train_agent", {"seed": 0}):
-            pass
+        lock = resume.directory.with_suffix(".lock").open()
+        with lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with resume_state("train_agent", {"seed": 0}) as resume:
         assert resume.load("cpu") is None
 
@@ -151,7 +154,9 @@ def _hold(root: str, ready: Event, done: Event) -> None:
         done.wait(30)
 
 
-def test_two_processes_cannot_run_one_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_processes_with_one_training_the_second_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
@@ -159,16 +164,18 @@ def test_two_processes_cannot_run_one_training(tmp_path: Path, monkeypatch: pyte
     other.start()
     try:
         assert ready.wait(60)
-        refused = pytest.raises(TrainingError, match="another process is running this very training")
-        with refused, resume_state("train_agent", {"seed": 0}):
-            pass
         with resume_state("train_agent", {"seed": 1}):
-            pass
+            assert not capsys.readouterr().err, "another training need not wait"
+        release = threading.Timer(0.5, done.set)
+        release.start()
+        with resume_state("train_agent", {"seed": 0}) as resume:
+            assert done.is_set(), "not before the other has ended"
+            resume.save({"step": 1})
+        expected = f"train_agent: process {other.pid} is running this very training; waiting for it to end"
+        assert capsys.readouterr().err.strip() == expected
     finally:
         done.set()
         other.join()
-    with resume_state("train_agent", {"seed": 0}):
-        pass
 
 
 def test_generator_goes_on_where_it_was() -> None:

@@ -8,7 +8,9 @@ of everything that decides what the training computes.
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,20 +65,29 @@ class ResumeState:
 def resume_state(stage: str, key: dict[str, Any]) -> Iterator[ResumeState]:
     """The resume state for ``stage`` under a configuration ``key`` (JSON values), locked while in use.
 
-    Raises:
-        TrainingError: another process is running the same training.
+    Where another process is running the same training, as jobs of a grid that share a stage do, and a training whose
+    DVC was killed, it waits for that one to end, and says so on stderr.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     directory = resume_directory(stage, digest)
     directory.mkdir(parents=True, exist_ok=True)
     # The lock lies beside the folder, so that clearing the folder does not free it.
-    with directory.with_suffix(".lock").open("w") as lock:
+    with directory.with_suffix(".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise TrainingError(
-                f"{directory}: another process is running this very training; wait for it, or stop it first"
-            ) from None
+            lock.seek(0)
+            print(
+                f"{stage}: process {lock.read().strip()} is running this very training; waiting for it to end",
+                file=sys.stderr,
+                flush=True,
+            )
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Its end took the folder along.
+            directory.mkdir(parents=True, exist_ok=True)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield ResumeState(directory)
 
 

@@ -15,7 +15,7 @@ _COMPARED = ("gan", "replay", "algorithm")
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment of DVC's: its name, what became of it, and the digest-free part of its parameters."""
+    """An experiment of DVC's: its name, what became of it, and the parameters that comparisons are mostly about."""
 
     name: str
     status: str
@@ -62,5 +62,10 @@ def notes_on_experiments(experiments: list[Experiment], runs: list[TrackedRun]) 
 
 def _experiment(row: dict[str, Any]) -> Experiment:
     params = {name: row.get(f"agent.{name}") for name in _COMPARED} | {"seed": row.get("base.seed")}
-    known = {name: str(value) for name, value in params.items() if value is not None}
+    # DVC gives whole numbers as floats.
+    known = {
+        name: str(int(value) if isinstance(value, float) and value.is_integer() else value)
+        for name, value in params.items()
+        if value is not None
+    }
     return Experiment(str(row["Experiment"]), str(row.get("State") or "Success"), known)
