@@ -26,7 +26,9 @@ def main() -> None:
     rows, cells = [], []
     for index in PICTURES:
         picture = np.asarray(synthetic.draw(SEED, index, SIDE), np.float32).transpose(2, 0, 1) / 255
-        rows.append([picture, *(paint_picture(model, picture, Plan(strokes=budget))[0] for budget in BUDGETS)])
+        rows.append(
+            [picture, *(paint_picture(model, picture, Plan(strokes=budget)).canvas(model) for budget in BUDGETS)]
+        )
         pixels = pixel_art(rows[-1][-1], CELLS, COLOURS, SIDE_OF_CELLS, SIDE_OF_CELLS, dither=False)
         cells.append(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
     captions = ["target", *(f"{budget} strokes" for budget in BUDGETS)]

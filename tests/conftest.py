@@ -5,9 +5,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from commands import Outcome
+from PIL import Image
 from tiny import run_chain
+
+from lpaint.cli import main
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,3 +45,34 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run_chain(root)
             (root / "done").touch()
     return root
+
+
+@pytest.fixture
+def lpaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Calls the command in ``tmp_path``."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        with pytest.raises(SystemExit) as exited:
+            main([str(argument) for argument in arguments])
+        output = capfd.readouterr()
+        code = exited.value.code
+        return Outcome(code if isinstance(code, int) else 0, output.out, output.err)
+
+    return call
+
+
+@pytest.fixture
+def actor(chain: Path) -> Path:
+    return chain / "exports/actor.onnx"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "meadow.png"
+    path.parent.mkdir()
+    rows = np.linspace(0, 255, 40).astype(np.uint8)
+    Image.fromarray(
+        np.stack([np.tile(rows[:, None], 60), np.full((40, 60), 90), np.full((40, 60), 30)], 2).astype(np.uint8)
+    ).save(path)
+    return path

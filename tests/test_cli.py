@@ -9,70 +9,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from commands import listing
 from onnx import TensorProto, helper
 from PIL import Image
 
 from lpaint import __version__
-from lpaint.cli import main
 from lpaint.painting.model import has_cuda
 
 ROOT = Path(__file__).parents[1]
-
-
-class Outcome:
-    """What one call of the command did."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def sentence(self) -> str:
-        """The one error message; fails if there is none, or more than one, or a traceback."""
-        errors = [line for line in self.err.splitlines() if line.startswith("error: ")]
-        assert len(errors) == 1 and "Traceback" not in self.err, self.err
-        return errors[0]
-
-
-@pytest.fixture
-def lpaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Calls the command in ``tmp_path``."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        with pytest.raises(SystemExit) as exited:
-            main([str(argument) for argument in arguments])
-        output = capfd.readouterr()
-        code = exited.value.code
-        return Outcome(code if isinstance(code, int) else 0, output.out, output.err)
-
-    return call
-
-
-@pytest.fixture
-def actor(chain: Path) -> Path:
-    return chain / "exports/actor.onnx"
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "in" / "meadow.png"
-    path.parent.mkdir()
-    rows = np.linspace(0, 255, 40).astype(np.uint8)
-    Image.fromarray(
-        np.stack([np.tile(rows[:, None], 60), np.full((40, 60), 90), np.full((40, 60), 30)], 2).astype(np.uint8)
-    ).save(path)
-    return path
-
-
-def _listing(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_painting_lies_beside_the_caller_in_the_pictures_own_size(lpaint, actor, picture, tmp_path) -> None:
     outcome = lpaint("paint", picture, "--onnx", actor, "--strokes", 20, "--device", "cpu")
     assert outcome.code == 0 and outcome.out == "meadow.painted.png: 20 strokes\n" and outcome.err == ""
     assert Image.open("meadow.painted.png").size == (60, 40)
-    assert _listing(tmp_path) == {"in/meadow.png", "meadow.painted.png"}
+    assert listing(tmp_path) == {"in/meadow.png", "meadow.painted.png"}
 
 
 def test_a_painting_can_be_written_as_vectors(lpaint, actor, picture, tmp_path) -> None:
@@ -100,7 +51,7 @@ def test_pixel_art_of_the_painting(lpaint, actor, picture, tmp_path) -> None:
     (tmp_path / "two.hex").write_text("102030\nf0e0d0\n")
     options = ("--onnx", actor, "--strokes", 10, "--pixel-art", 12, "--size", 120)
     for palette, colours in (("4", 4), ("two.hex", 2)):
-        assert lpaint("paint", picture, *options, "--palette", palette, "-o", "art.png").code == 0
+        assert lpaint("paint", picture, *options, "--palette", palette, "--overwrite", "-o", "art.png").code == 0
         art = np.asarray(Image.open("art.png"))
         assert art.shape == (80, 120, 3) and len(np.unique(art.reshape(-1, 3), axis=0)) <= colours
         assert (art.reshape(8, 10, 12, 10, 3) == art[::10, ::10].reshape(8, 1, 12, 1, 3)).all()
@@ -128,15 +79,15 @@ def test_good_pictures_are_painted_beside_bad_ones(lpaint, actor, picture, tmp_p
     assert (
         outcome.sentence == f"error: {text}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP"
     )
-    assert _listing(tmp_path / "out") == {"deep/meadow.png"}
+    assert listing(tmp_path / "out") == {"deep/meadow.png"}
 
 
 def test_failed_painting_leaves_an_earlier_one_alone(lpaint, actor, picture, tmp_path) -> None:
     Path("out.png").write_bytes(b"precious")
     picture.write_bytes(picture.read_bytes()[:60])
-    assert lpaint("paint", picture, "--onnx", actor, "-o", "out.png").code == 1
+    assert lpaint("paint", picture, "--onnx", actor, "--overwrite", "-o", "out.png").code == 1
     assert Path("out.png").read_bytes() == b"precious"
-    assert _listing(tmp_path) == {"in/meadow.png", "out.png"}
+    assert listing(tmp_path) == {"in/meadow.png", "out.png"}
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "empty", "foreign", "renderer", "stripped", "truncated"])
@@ -195,6 +146,15 @@ def test_gpu_paints_like_the_cpu(lpaint, actor, picture) -> None:
         (("-o", "x.png", "--out-dir", "y"), "give the one or the other"),
         (("-o", "x.pdf"), "cannot write .pdf"),
         (("-o", "in/meadow.png"), "would overwrite the picture"),
+        (("--overwrite", "--skip-existing"), "contradict each other"),
+        (("--detail", "low", "--strokes", 5), "--detail says strokes and effort"),
+        (("--size", "9", "--scale", "2"), "both say how large the painting is"),
+        (("--size", "9by9"), "--size 9by9: give a width"),
+        (("--size", "0x5"), "--size 0x5: give a width"),
+        (("--scale", "-1"), "--scale -1.0: give a number above 0"),
+        (("--background", "mud"), "'mud' is no colour"),
+        (("-o", "-", "--json"), "would both go to standard output"),
+        (("-o", "a.png", "-o", "a.png"), "the same output is named twice"),
     ],
 )
 def test_contradictions_are_exit_code_2(lpaint, actor, picture, arguments, words) -> None:
@@ -210,7 +170,7 @@ def test_two_pictures_cannot_have_one_painting(lpaint, actor, picture, tmp_path)
     outcome = lpaint("paint", picture, twin, "--onnx", actor)
     assert outcome.code == 2 and "would both be painted to meadow.painted.png" in outcome.sentence
     outcome = lpaint("paint", picture, twin, "--onnx", actor, "-o", "one.png")
-    assert outcome.code == 2 and "there are 2 pictures" in outcome.sentence
+    assert outcome.code == 2 and "but there are 2; use --out-dir" in outcome.sentence
 
 
 @pytest.mark.parametrize("arguments", [("paint",), ("paint", "x.png", "--divide", "0"), ("draw",), ("info", "--yaml")])

@@ -198,8 +198,9 @@ def test_whole_chain_runs_and_paints_with_the_family(name: str, tmp_path: Path) 
     model = OnnxPainter(tmp_path / "exports/actor.onnx", "cpu", threads=1)
     assert model.metadata["stroke_parameters"] == str(get_family(name).parameters)
     picture = np.full((3, 30, 40), 0.7, np.float32)
-    canvas, strokes = paint_picture(model, picture, Plan(strokes=12))
-    assert canvas.shape == picture.shape and strokes.values.shape[1] == get_family(name).parameters
+    painted = paint_picture(model, picture, Plan(strokes=12))
+    canvas = painted.canvas(model)
+    assert canvas.shape == picture.shape and painted.strokes.values.shape[1] == get_family(name).parameters
     assert np.square(canvas - picture).mean() <= np.square(picture).mean()
 
 

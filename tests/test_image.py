@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from lpaint.errors import ImageError, ParamsError
-from lpaint.painting.image import check_writable, read_image, write_image
+from lpaint.painting.image import from_pillow, parse_colour, read_image, read_picture, to_pixels, write_image
+from lpaint.painting.outputs import Saving, check_output
 
 HALF = 128 / 255
 
@@ -83,6 +84,50 @@ def test_written_picture_reads_back(tmp_path: Path, suffix: str) -> None:
 
 def test_outputs_that_cannot_be_are_refused_beforehand(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"cannot write \.bmp; use \.png"):
-        check_writable(tmp_path / "x.bmp")
+        check_output(tmp_path / "x.bmp", Saving())
     with pytest.raises(ImageError, match="does not exist; make it first"):
-        check_writable(tmp_path / "nowhere" / "x.png")
+        check_output(tmp_path / "nowhere" / "x.png", Saving())
+
+
+def test_colour_profiles_are_converted_to_srgb(tmp_path: Path) -> None:
+    # A profile whose red and green are swapped: what is stored as red is meant as green.
+    primaries = ImageCms.createProfile("sRGB")
+    swapped = bytearray(ImageCms.ImageCmsProfile(primaries).tobytes())
+    places = {bytes(swapped[at : at + 4]): at for at in range(132, 132 + 12 * swapped[131], 12)}
+    red, green = places[b"rXYZ"], places[b"gXYZ"]
+    swapped[red : red + 4], swapped[green : green + 4] = b"gXYZ", b"rXYZ"
+    image = Image.new("RGB", (4, 4), (255, 0, 0))
+    pixels = read_image(_saved(tmp_path / "swapped.png", image, icc_profile=bytes(swapped))).mean((1, 2))
+    assert pixels[1] > 0.9 > 0.2 > pixels[0]
+    plain = read_image(_saved(tmp_path / "plain.png", image, icc_profile=ImageCms.ImageCmsProfile(primaries).tobytes()))
+    np.testing.assert_allclose(plain.mean((1, 2)), [1, 0, 0], atol=0.01)
+    damaged = read_image(_saved(tmp_path / "damaged.png", image, icc_profile=b"no profile"))
+    np.testing.assert_allclose(damaged.mean((1, 2)), [1, 0, 0], atol=0.01)
+
+
+def test_transparency_is_laid_on_the_matte_and_remembered(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (4, 2), (255, 0, 0, 51))
+    picture = read_picture(_saved(tmp_path / "clear.png", image), matte=(0.0, 0.0, 1.0))
+    np.testing.assert_allclose(picture.colour[:, 0, 0], [0.2, 0, 0.8], atol=0.005)
+    assert picture.alpha is not None and picture.alpha.shape == (2, 4)
+    np.testing.assert_allclose(picture.alpha, 0.2, atol=0.001)
+    assert to_pixels(picture.colour, picture.alpha)[0, 0].tolist() == [51, 0, 204, 51]
+    assert read_picture(_saved(tmp_path / "opaque.png", Image.new("RGBA", (2, 2), "red"))).alpha is None
+
+
+def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _saved(tmp_path / "large.png", Image.new("1", (300, 300)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    with pytest.raises(ImageError, match="has too many pixels to be safe"):
+        read_image(path)
+
+
+def test_colours_have_names_or_numbers() -> None:
+    assert parse_colour("white") == (1, 1, 1) and parse_colour("#ff0033") == (1, 0, 0.2)
+    with pytest.raises(ParamsError, match="'mud' is no colour"):
+        parse_colour("mud")
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(ImageError, match="nothing to paint"):
+        from_pillow(Image.new("RGB", (0, 5)))

@@ -185,20 +185,20 @@ def test_strokes_at_four_times_the_size_are_the_same_picture_with_finer_edges(tr
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 200), (97, 61)])
 def test_any_size_is_painted_at_its_own_size(trained: OnnxPainter, height: int, width: int) -> None:
-    canvas, _ = paint_picture(trained, _photograph(height, width), Plan(strokes=20))
+    canvas = paint_picture(trained, _photograph(height, width), Plan(strokes=20)).canvas(trained)
     assert canvas.shape == (3, height, width) and np.isfinite(canvas).all() and 0 <= canvas.min() <= canvas.max() <= 1
 
 
 def test_large_picture_is_judged_small_and_drawn_large(trained: OnnxPainter) -> None:
     target = _photograph(1100, 1400)
-    canvas, strokes = paint_picture(trained, target, Plan(strokes=12))
-    assert canvas.shape == target.shape and len(strokes) == 12
+    painted = paint_picture(trained, target, Plan(strokes=12))
+    canvas = painted.canvas(trained)
+    assert canvas.shape == target.shape and len(painted.strokes) == 12
     assert _error(canvas, target) < _error(np.zeros_like(target), target)
 
 
-def test_longest_side_scales_the_painting(trained: OnnxPainter) -> None:
-    canvas, _ = paint_picture(trained, _photograph(30, 60), Plan(strokes=8), longest=100)
-    assert canvas.shape == (3, 50, 100)
+def test_a_painting_has_the_size_that_was_asked_for(trained: OnnxPainter) -> None:
+    assert paint_picture(trained, _photograph(30, 60), Plan(strokes=8), (50, 100)).canvas(trained).shape == (3, 50, 100)
     assert scaled(1, 5000, 16) == (1, 16)
 
 
@@ -366,3 +366,25 @@ def test_a_painting_starts_from_the_models_ground(ground: str) -> None:
         expected = np.ones(3) if ground == "white" else target[b].mean((1, 2))
         np.testing.assert_allclose(bare[:, 5, 7], expected, atol=1e-6)
         np.testing.assert_allclose(drawn, painting.snapshots[3][b], atol=1e-5)
+
+
+def test_a_given_ground_replaces_the_models(trained: OnnxPainter) -> None:
+    target = _photograph(20, 30)
+    painted = paint_picture(trained, target, Plan(strokes=3, ground=(1.0, 0.5, 0.0)))
+    assert painted.strokes.ground == (1.0, 0.5, 0.0)
+    *_, drawn = draw_strokes(trained, painted.strokes, 20, 30)
+    np.testing.assert_allclose(drawn, painted.canvas(trained), atol=1e-4)
+
+
+def test_large_strokes_may_be_laid_first(trained: OnnxPainter) -> None:
+    target = _photograph(40, 40)
+    plain, sorted_ = (
+        paint_picture(trained, target, Plan(strokes=30, order=order)) for order in ("painted", "large-first")
+    )
+    areas = sorted_.strokes.frames[:, 2] * sorted_.strokes.frames[:, 3]
+    assert (np.diff(areas) <= 1e-6).all() and len(set(areas.round(6))) > 1
+    assert {tuple(row) for row in plain.strokes.values.tolist()} == {
+        tuple(row) for row in sorted_.strokes.values.tolist()
+    }
+    *_, drawn = draw_strokes(trained, sorted_.strokes, 40, 40)
+    np.testing.assert_allclose(drawn, sorted_.canvas(trained), atol=1e-6)

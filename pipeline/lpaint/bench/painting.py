@@ -32,7 +32,7 @@ def bench_painting(onnx: Path, device: str, threads: int, repeats: int) -> Repor
 
 
 def _painting(model: OnnxPainter, picture: np.ndarray, plan: Plan) -> Callable[[], Any]:
-    return lambda: paint_picture(model, picture, plan)
+    return lambda: paint_picture(model, picture, plan).canvas(model)
 
 
 def _portrait(height: int, width: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lpaint import __version__
-from lpaint.cli import laboratory, painting, profiles
+from lpaint.cli import checks, drawing, laboratory, painting, profiles
 from lpaint.errors import ExitCode, LpaintError
 
 app = typer.Typer(
@@ -15,12 +15,14 @@ app = typer.Typer(
     help="Paint pictures with a trained agent, and set up its training.",
     epilog="Exit codes: 0 ok, 1 some pictures failed, 2 usage or params, 3 model, 4 device, 5 data, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.command()(painting.paint)
-app.command()(painting.info)
+app.command()(drawing.render)
+app.command()(drawing.replay)
+app.command()(checks.info)
+app.command()(checks.doctor)
 app.command()(laboratory.strokes)
 app.command()(laboratory.gans)
 app.command()(laboratory.bench)

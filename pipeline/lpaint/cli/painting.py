@@ -1,22 +1,42 @@
-"""``lpaint paint`` and ``lpaint info``: what needs no more than the base install. torch is never imported here."""
+"""``lpaint paint``: it needs no more than the base install, and no torch."""
 
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lpaint.cli.options import (
+    Animate,
+    Device,
+    DeviceOption,
+    Fps,
+    Onnx,
+    Outputs,
+    Overwrite,
+    Scale,
+    Seconds,
+    Size,
+    Threads,
+    Wanted,
+    load_model,
+    sized,
+    wanted_size,
+)
 from lpaint.errors import ExitCode, LpaintError, ParamsError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from lpaint.cli.files import Job
     from lpaint.painting.model import OnnxPainter
+    from lpaint.painting.outputs import Saving
     from lpaint.painting.picture import Plan
 
 DEFAULT_STROKES = 500
@@ -24,27 +44,67 @@ DEFAULT_STEPS = 5
 DEFAULT_EFFORT = 8
 
 
-class Device(StrEnum):
-    """Where ONNX Runtime computes."""
+class Detail(StrEnum):
+    """Presets of --strokes and --effort."""
 
-    auto = "auto"
-    cuda = "cuda"
-    cpu = "cpu"
+    low = "low"
+    medium = "medium"
+    high = "high"
+
+
+class Alpha(StrEnum):
+    """What becomes of a picture's transparency."""
+
+    flatten = "flatten"
+    keep = "keep"
+
+
+class Order(StrEnum):
+    """In which order strokes are laid."""
+
+    painted = "painted"
+    large_first = "large-first"
+
+
+class Format(StrEnum):
+    """Kinds of files that a painting can be."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+    gif = "gif"
+    mp4 = "mp4"
+    svg = "svg"
+    json = "json"
+
+
+_DETAILS = {Detail.low: (150, 4), Detail.medium: (1000, 8), Detail.high: (4000, 16)}
 
 
 def paint(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of any size and mode.")],
-    onnx: Annotated[Path, typer.Option(help="The trained agent.", metavar="FILE")] = Path("exports/actor.onnx"),
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Where to write: .png, .jpg, .webp or .svg.  [default: <stem>.painted.png here]"
-        ),
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of any size and mode, folders of them, or -.")
+    ],
+    onnx: Onnx = None,
+    output: Outputs = None,
+    out_dir: Annotated[
+        Path | None, typer.Option(help="Write each painting to DIR/<stem>.png; folders are mirrored.", metavar="DIR")
     ] = None,
-    out_dir: Annotated[Path | None, typer.Option(help="Write each painting to DIR/<stem>.png.", metavar="DIR")] = None,
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="Kind of file where none is named; may be repeated.  [default: png]"),
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders' folders too.")] = False,
+    overwrite: Overwrite = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out what is there already.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
     strokes: Annotated[
         int | None,
         typer.Option(min=1, max=1_000_000, help=f"Strokes, where the error is largest.  [default: {DEFAULT_STROKES}]"),
+    ] = None,
+    detail: Annotated[
+        Detail | None,
+        typer.Option(help="Instead of --strokes and --effort: 150 strokes, 1,000, or 4,000 chosen with more care."),
     ] = None,
     effort: Annotated[
         int | None,
@@ -62,10 +122,22 @@ def paint(
         int | None,
         typer.Option(min=1, max=1000, help=f"With --divide: bundles of strokes a tile.  [default: {DEFAULT_STEPS}]"),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(min=16, max=16384, help="Longer side of the painting, pixels.  [default: the picture's own size]"),
+    size: Size = None,
+    scale: Scale = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOUR",
+            help="Bare canvas and what transparency is laid on: a name or #rrggbb.  [default: the agent's own; white]",
+        ),
     ] = None,
+    alpha: Annotated[Alpha, typer.Option(help="Transparency: lay on the background, or keep in PNG and WebP.")] = (
+        Alpha.flatten
+    ),
+    stroke_order: Annotated[Order, typer.Option(help="As painted, or large strokes first.")] = Order.painted,
+    animate: Animate = False,
+    fps: Fps = 25.0,
+    seconds: Seconds = 8.0,
     pixel_art: Annotated[
         int | None, typer.Option(min=2, max=4096, help="Turn the painting into pixel art of so many cells across.")
     ] = None,
@@ -73,100 +145,144 @@ def paint(
         str, typer.Option(metavar="K|FILE", help="With --pixel-art: how many colours, or a file of them (.hex, .gpl).")
     ] = "16",
     dither: Annotated[bool, typer.Option("--dither", help="With --pixel-art: mix colours by patterns.")] = False,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
-    threads: Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 = all cores.")] = 0,
+    device: DeviceOption = Device.auto,
+    threads: Threads = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say each painting's size and time.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead.")] = False,
 ) -> None:
     """Paint pictures with an exported agent.
 
-    Each painting is as large as its picture, or as --size says; strokes are not cut at tiles' edges. A picture that
-    cannot be read is reported and skipped, and the exit code is then 1.
+    Each painting is as large as its picture, or as --size says; strokes are not cut at tiles' edges; the same command
+    gives the same painting. Nothing is overwritten unless you say so. A picture that cannot be read is reported, the
+    others are painted, and the exit code is then 1.
     """
     # numpy multiplies small matrices here, between ONNX Runtime's own threads; a second pool only gets in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from lpaint.cli.files import Naming, plan_jobs
+    from lpaint.painting.image import STDIO, WHITE, parse_colour
+    from lpaint.painting.outputs import PixelArt, Saving
     from lpaint.painting.picture import Plan
 
-    grid = divide is not None or steps is not None
-    for name, value in (("--strokes", strokes), ("--effort", effort)):
-        if grid and value is not None:
-            raise ParamsError(f"{name} spends strokes by error, --divide and --steps evenly; give the one or the other")
-    plan = Plan(
-        strokes or DEFAULT_STROKES, (divide or 1) if grid else 0, steps or DEFAULT_STEPS, effort or DEFAULT_EFFORT
-    )
-    targets = _outputs(images, output, out_dir)
+    if overwrite and skip_existing:
+        raise ParamsError("--overwrite and --skip-existing contradict each other; give the one or the other")
+    ground = None if background is None else parse_colour(background)
+    plan = Plan(*_spending(strokes, detail, effort, divide, steps), ground, stroke_order.value)
     cells = None if pixel_art is None else PixelArt(pixel_art, _palette(palette), dither)
-    if cells is not None and any(target.suffix.lower() != ".png" for target in targets):
-        raise ParamsError("--pixel-art: only PNG keeps its colours exact; name an output that ends in .png")
-
-    from lpaint.painting.model import OnnxPainter
-
-    model = OnnxPainter(onnx, device.value, threads)
-    if device is Device.auto:
-        typer.echo(f"painting on the {'GPU (CUDA)' if model.device == 'cuda' else 'CPU'}", err=True)
-    failed = 0
-    for image, target in zip(images, targets, strict=True):
-        try:
-            count = _paint_one(model, image, target, plan, size, cells)
-        except LpaintError as error:
-            typer.echo(f"error: {error}", err=True)
-            failed += 1
-        else:
-            typer.echo(f"{target}: {count} strokes")
-    if failed:
+    saving = Saving(animate, fps, seconds, cells, alpha is Alpha.keep)
+    kinds = tuple(kind.value for kind in formats or ()) or ("png",)
+    jobs = plan_jobs(images, recursive, Naming(tuple(output or ()), out_dir, kinds), saving)
+    if sum(job.source == STDIO for job in jobs) > 1:
+        raise ParamsError("standard input can be read only once; name - once")
+    to_stdout = any(STDIO in job.outputs for job in jobs)
+    if to_stdout and as_json:
+        raise ParamsError("--json and a painting would both go to standard output; name a file by -o")
+    model = load_model(onnx, device, threads, announce=not quiet and not as_json)
+    work = _Work(model, plan, saving, wanted_size(size, scale), ground or WHITE, f".{kinds[0]}")
+    say = _Voice(quiet or as_json, verbose, to_stdout)
+    for job in jobs:
+        work.do(job, overwrite, skip_existing, say)
+        if fail_fast and work.failed:
+            break
+    if as_json:
+        typer.echo(json.dumps({"painted": work.painted, "skipped": work.skipped, "failed": work.failed}, indent=2))
+    if work.failed:
+        if len(jobs) > 1 and not as_json:
+            names = ", ".join(failure["input"] for failure in work.failed)
+            typer.echo(f"{len(work.failed)} of {len(jobs)} pictures failed: {names}", err=True)
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def info(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An actor.onnx.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show what an exported agent is: its strokes, its training, its tensors."""
-    from lpaint.painting.model import describe
+def _spending(
+    strokes: int | None, detail: Detail | None, effort: int | None, divide: int | None, steps: int | None
+) -> tuple[int, int, int, int]:
+    """Strokes, divide, steps and effort, after options that contradict each other are refused."""
+    grid = divide is not None or steps is not None
+    for name, value in (("--strokes", strokes), ("--effort", effort), ("--detail", detail)):
+        if grid and value is not None:
+            raise ParamsError(f"{name} spends strokes by error, --divide and --steps evenly; give the one or the other")
+    for name, value in (("--strokes", strokes), ("--effort", effort)):
+        if detail is not None and value is not None:
+            raise ParamsError(f"--detail says strokes and effort; leave out {name}, or give both numbers without it")
+    budget, care = _DETAILS[detail] if detail is not None else (strokes, effort)
+    return (
+        budget or DEFAULT_STROKES,
+        (divide or 1) if grid else 0,
+        steps or DEFAULT_STEPS,
+        care or DEFAULT_EFFORT,
+    )
 
-    facts = describe(model)
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        typer.echo(f"{name:<{width}}  {value}")
+
+@dataclass
+class _Voice:
+    """What is said on the way: on stderr where a painting goes to standard output."""
+
+    silent: bool
+    verbose: bool
+    to_stdout: bool
+
+    def say(self, text: str) -> None:
+        if not self.silent:
+            typer.echo(text, err=self.to_stdout)
 
 
-def _outputs(images: list[Path], output: Path | None, out_dir: Path | None) -> list[Path]:
-    """Where each picture's painting goes, checked before any work is done."""
-    from lpaint.painting.image import check_writable
+@dataclass
+class _Work:
+    """Paints jobs one by one, and remembers what became of each."""
 
-    if output is not None and out_dir is not None:
-        raise ParamsError("-o names one file and --out-dir a folder; give the one or the other")
-    if output is not None and len(images) > 1:
-        raise ParamsError(f"-o names one file, but there are {len(images)} pictures; use --out-dir")
-    if out_dir is not None:
+    model: "OnnxPainter"
+    plan: "Plan"
+    saving: "Saving"
+    size: Wanted
+    matte: tuple[float, float, float]
+    stdout_suffix: str
+    painted: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+
+    def do(self, job: "Job", overwrite: bool, skip_existing: bool, voice: _Voice) -> None:
+        from lpaint.cli.files import outputs_to_write
+
         try:
-            out_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ParamsError(
-                f"{out_dir}: cannot be made a folder ({error.strerror}); name another --out-dir"
-            ) from None
-        targets = [out_dir / f"{image.stem}.png" for image in images]
-    else:
-        targets = [output or Path(f"{image.stem}.painted.png") for image in images]
-    seen: dict[Path, Path] = {}
-    for image, target in zip(images, targets, strict=True):
-        check_writable(target)
-        other = seen.setdefault(target, image)
-        if other is not image:
-            raise ParamsError(f"{other} and {image} would both be painted to {target}; rename one of them")
-        if target.exists() and image.exists() and target.samefile(image):
-            raise ParamsError(f"{image}: the painting would overwrite the picture; name another output")
-    return targets
+            outputs = outputs_to_write(job, overwrite, skip_existing)
+            if not outputs:
+                self.skipped.append(str(job.source))
+                voice.say(f"{job.source}: is painted already")
+                return
+            self._paint(job, outputs, voice)
+        except LpaintError as error:
+            typer.echo(f"error: {error}", err=True)
+            self.failed.append({"input": str(job.source), "error": str(error)})
 
+    def _paint(self, job: "Job", outputs: list[Path], voice: _Voice) -> None:
+        from lpaint.painting.image import STDIO, read_picture
+        from lpaint.painting.outputs import save, save_to_stdout
+        from lpaint.painting.picture import paint_picture
 
-@dataclass(frozen=True)
-class PixelArt:
-    """What --pixel-art asks for: cells across, colours or how many, and whether to dither."""
-
-    cells: int
-    palette: "np.ndarray | int"
-    dither: bool
+        began = time.perf_counter()
+        picture = read_picture(job.source, self.matte)
+        size = sized(self.size, *picture.colour.shape[1:])
+        with _Progress(job.source.name, self.plan.total(self.model), voice.silent) as on_progress:
+            painted = paint_picture(self.model, picture.colour, self.plan, size, on_progress)
+        for output in outputs:
+            if output == STDIO:
+                save_to_stdout(self.stdout_suffix, self.model, painted, self.saving, picture.alpha)
+            else:
+                save(output, self.model, painted, self.saving, picture.alpha)
+        seconds = time.perf_counter() - began
+        more = f", {painted.width} x {painted.height}, {seconds:.1f} s" if voice.verbose else ""
+        for output in outputs:
+            voice.say(f"{output}: {len(painted.strokes)} strokes{more}")
+        self.painted.append(
+            {
+                "input": str(job.source),
+                "outputs": [str(output) for output in outputs],
+                "strokes": len(painted.strokes),
+                "width": painted.width,
+                "height": painted.height,
+                "seconds": round(seconds, 3),
+            }
+        )
 
 
 def _palette(value: str) -> "np.ndarray | int":
@@ -180,37 +296,15 @@ def _palette(value: str) -> "np.ndarray | int":
     return int(value)
 
 
-def _paint_one(
-    model: "OnnxPainter", image: Path, target: Path, plan: "Plan", size: int | None, cells: PixelArt | None
-) -> int:
-    """Paint one picture to ``target``; returns the number of strokes."""
-    from lpaint.painting.image import VECTORS, read_image, write_image, write_pixels
-    from lpaint.painting.picture import paint_picture
-    from lpaint.painting.pixelart import pixel_art
-    from lpaint.painting.svg import write_svg
-
-    picture = read_image(image)
-    with _Progress(image.name, plan.total(model)) as on_progress:
-        canvas, strokes = paint_picture(model, picture, plan, size, on_progress)
-    if target.suffix.lower() == VECTORS:
-        write_svg(target, model, strokes, *canvas.shape[1:])
-    elif cells is None:
-        write_image(target, canvas)
-    else:
-        _, height, width = canvas.shape
-        write_pixels(target, pixel_art(canvas, cells.cells, cells.palette, height, width, cells.dither))
-    return len(strokes)
-
-
 class _Progress:
     """A progress bar on stderr where that is a terminal, nothing elsewhere."""
 
-    def __init__(self, label: str, total: int) -> None:
-        self._label, self._total = label, total
+    def __init__(self, label: str, total: int, silent: bool) -> None:
+        self._label, self._total, self._silent = label, total, silent
 
     def __enter__(self) -> Callable[[int], None] | None:
         self._bar = None
-        if not sys.stderr.isatty():
+        if self._silent or not sys.stderr.isatty():
             return None
         from rich.console import Console
         from rich.progress import Progress

@@ -1,70 +1,149 @@
-"""Reading any picture as RGB floats, and writing pictures whole or not at all."""
+"""Reading any picture as RGB floats, and writing still pictures whole or not at all."""
 
+import io
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from lpaint.errors import ImageError, ParamsError
 from lpaint.files import replacing
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-VECTORS = ".svg"
-WRITABLE = (*PICTURES, VECTORS)
+WHITE = (1.0, 1.0, 1.0)
+# Below this side a picture says nothing, and above it Pillow's own limit on pixels has long spoken.
+_READABLE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".jp2")
+STDIO = Path("-")
 
 
-def read_image(path: Path) -> np.ndarray:
-    """A picture of any size and mode as float32 [3, H, W] in [0, 1].
+@dataclass(frozen=True)
+class Picture:
+    """``colour`` [3, H, W] float32 in [0, 1], sRGB; ``alpha`` [H, W] in [0, 1], or None where all is opaque."""
 
-    EXIF orientation is applied, transparency is laid on white, grey, CMYK, palette and 16-bit pictures are converted.
+    colour: np.ndarray
+    alpha: np.ndarray | None = None
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file found in a folder is taken for a picture, by its suffix."""
+    return path.suffix.lower() in _READABLE
+
+
+def read_image(path: Path, matte: tuple[float, float, float] = WHITE) -> np.ndarray:
+    """``read_picture``'s colours alone."""
+    return read_picture(path, matte).colour
+
+
+def read_picture(path: Path, matte: tuple[float, float, float] = WHITE) -> Picture:
+    """A picture of any size and mode; ``-`` reads standard input.
+
+    EXIF orientation is applied; an embedded colour profile is converted to sRGB; transparency is laid on ``matte`` (and
+    its alpha returned beside); grey, CMYK, palette and 16-bit pictures are converted; of an animation the first frame
+    is taken.
 
     Raises:
         ImageError: missing, unreadable, damaged, or of an absurd size.
     """
+    name = "standard input" if path == STDIO else str(path)
     try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            pixels = _to_rgb(upright)
+        source: Path | BinaryIO = io.BytesIO(sys.stdin.buffer.read()) if path == STDIO else path
+        with warnings.catch_warnings():
+            # Pillow warns of half of what it refuses; such pictures are painted.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(source) as image:
+                image.load()
+                return _converted(ImageOps.exif_transpose(image), matte)
     except FileNotFoundError:
-        raise ImageError(f"{path}: there is no such file; check the name") from None
+        raise ImageError(f"{name}: there is no such file; check the name") from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"{path}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP"
+            f"{name}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP"
         ) from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{path}: has too many pixels to be safe; make it smaller first") from None
+        raise ImageError(f"{name}: has too many pixels to be safe; make it smaller first") from None
+    except MemoryError:
+        raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
+    except Exception as error:
+        # On damaged bytes Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: the image is damaged or cannot be read ({reason}); get a whole copy") from None
+
+
+def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE) -> Picture:
+    """A Pillow image as ``read_picture`` gives it.
+
+    Raises:
+        ImageError: it has no pixels, or cannot be decoded.
+    """
+    if not min(image.size):
+        raise ImageError(f"an image of {image.width} x {image.height} pixels has nothing to paint")
+    try:
+        return _converted(ImageOps.exif_transpose(image), matte)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise ImageError(f"{path}: the image is damaged or cannot be read ({reason}); get a whole copy") from None
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        raise ImageError(f"the image cannot be decoded ({' '.join(str(error).split())}); get a whole copy") from None
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def parse_colour(text: str) -> tuple[float, float, float]:
+    """A colour's name or ``#rrggbb`` as red, green and blue in [0, 1].
+
+    Raises:
+        ParamsError: there is no such colour.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ParamsError(f"{text!r} is no colour; give a name such as white, or #rrggbb") from None
+    return red / 255, green / 255, blue / 255
+
+
+def _converted(image: Image.Image, matte: tuple[float, float, float]) -> Picture:
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = np.asarray(image.getchannel("A"), np.float32) / 255
+        if alpha.min() == 1:
+            alpha = None
+    profile = image.info.get("icc_profile")
+    if profile and not image.mode.startswith(("I", "F")):
+        image = _to_srgb(image, profile)
     if image.mode.startswith("I") or image.mode == "F":
         # 16-bit grey. Pillow's own conversion to 8 bits clips instead of scaling.
         grey = np.asarray(image, np.float32)
         scale = 1.0 if image.mode == "F" and grey.max(initial=0) <= 1 else 65535.0
-        return np.repeat(np.clip(grey / scale, 0, 1)[:, :, None], 3, 2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"), np.float32) / 255
+        pixels = np.repeat(np.nan_to_num(np.clip(grey / scale, 0, 1))[:, :, None], 3, 2)
+    else:
+        pixels = np.asarray(image.convert("RGB"), np.float32) / 255
+    if alpha is not None:
+        pixels = pixels * alpha[:, :, None] + np.array(matte, np.float32) * (1 - alpha[:, :, None])
+    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), alpha)
 
 
-def check_writable(path: Path) -> None:
-    """Refuse an output that could not be written, before any work is done.
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """The picture in sRGB; as it is where the profile is damaged or not for pictures of its mode."""
+    colours = image.convert("RGB") if image.mode in ("RGBA", "P", "PA") else image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    return converted or image
 
-    Raises:
-        ParamsError: unknown suffix.
-        ImageError: the folder does not exist.
-    """
-    if path.suffix.lower() not in WRITABLE:
-        raise ParamsError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
-    if not path.parent.is_dir():
-        raise ImageError(f"{path}: the folder {path.parent} does not exist; make it first")
+
+def to_pixels(canvas: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
+    """[3, H, W] in [0, 1] -> uint8 [H, W, 3], or [H, W, 4] with ``alpha`` [H, W] in [0, 1]."""
+    channels = len(canvas) + (alpha is not None)
+    pixels = np.empty((*canvas.shape[1:], channels), np.uint8)
+    # Channel by channel: a float copy of a large canvas would double its memory.
+    for i, channel in enumerate(canvas):
+        pixels[:, :, i] = np.round(np.clip(channel, 0, 1) * 255)
+    if alpha is not None:
+        pixels[:, :, 3] = np.round(alpha * 255)
+    return pixels
 
 
 def write_image(path: Path, picture: np.ndarray) -> None:
@@ -73,12 +152,13 @@ def write_image(path: Path, picture: np.ndarray) -> None:
     Raises:
         ImageError: the file cannot be written.
     """
-    write_pixels(path, np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+    write_pixels(path, to_pixels(picture))
 
 
 def write_pixels(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 [H, W, 3] as it is; see ``write_image``."""
+    """Write uint8 [H, W, 3 or 4] as it is; see ``write_image``."""
     with writing(path) as temporary:
+        # lossless in PNG whatever it says; more makes JPEG larger, not better.
         Image.fromarray(pixels).save(temporary, quality=95)
 
 

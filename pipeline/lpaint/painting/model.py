@@ -17,7 +17,13 @@ PREFIX = "lpaint."
 SCHEMA_VERSION = "1"
 RASTERISER = "rasteriser"
 OUTLINE = "outline"
+_FITTING, _STARTS = ("never", "painting", "rollouts", "always"), ("black", "mean", "white")
 _ACTOR_INPUTS = ["canvas", "target", "fraction"]
+
+
+def packaged_model() -> Path:
+    """The actor that comes with lpaint; see ``lpaint/models/MODEL_CARD.md`` for what it is and its licence."""
+    return Path(__file__).parents[1] / "models" / "actor.onnx"
 
 
 def has_cuda() -> bool:
@@ -72,10 +78,9 @@ class OnnxPainter:
         try:
             self.zoom: tuple[int, ...] = tuple(int(scale) for scale in json.loads(self.metadata["zoom"]))
             self.reach = float(self.metadata["reach"])
-            self.fitted = {"never": False, "painting": True, "rollouts": True, "always": True}[
-                self.metadata["fit_colours"]
-            ]
-            self.start = {name: name for name in ("black", "mean", "white")}[self.metadata["start"]]
+            self.fitted = _one_of(self.metadata, "fit_colours", _FITTING) != "never"
+            self.start = _one_of(self.metadata, "start", _STARTS)
+            self.family, self.parameters = self.metadata["family"], int(self.metadata["stroke_parameters"])
             rasteriser, self._outline_model = (
                 base64.b64decode(self.metadata[name], validate=True) for name in (RASTERISER, OUTLINE)
             )
@@ -125,7 +130,10 @@ def read_metadata(path: Path, session: ort.InferenceSession | None = None) -> di
         ModelError: the file is missing, damaged, or not lpaint's.
     """
     session = session or _session(path, _read(path), "cpu", 1)
-    properties = session.get_modelmeta().custom_metadata_map
+    try:
+        properties = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError:
+        raise ModelError(f"{path}: its metadata is damaged; export it again") from None
     metadata = {k.removeprefix(PREFIX): v for k, v in properties.items() if k.startswith(PREFIX)}
     if metadata.get("schema_version") != SCHEMA_VERSION:
         found = metadata.get("schema_version")
@@ -182,6 +190,13 @@ def _session(path: Path, content: bytes, device: str, threads: int) -> ort.Infer
             "the GPU is there but ONNX Runtime could not use it; install CUDA 12 or 13 with cuDNN, or use --device cpu"
         )
     return session
+
+
+def _one_of(metadata: dict[str, str], name: str, known: tuple[str, ...]) -> str:
+    value = metadata[name]
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def _positive(path: Path, metadata: dict[str, str], name: str) -> int:

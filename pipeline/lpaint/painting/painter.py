@@ -83,6 +83,11 @@ class Strokes:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def large_first(self) -> "Strokes":
+        """The same strokes, those of larger frames first; frames of one size keep their order."""
+        order = np.argsort(-np.round(self.frames[:, 2] * self.frames[:, 3], 6), kind="stable")
+        return Strokes(self.frames[order], self.values[order], self.ground)
+
 
 @dataclass
 class Painting:
@@ -110,9 +115,17 @@ class _Easel:
     values: list[list[np.ndarray]] = field(default_factory=list)
 
     @classmethod
-    def start(cls, model: PaintingModel, target: np.ndarray, budgets: Sequence[int]) -> "_Easel":
+    def start(
+        cls,
+        model: PaintingModel,
+        target: np.ndarray,
+        budgets: Sequence[int],
+        given: tuple[float, float, float] | None = None,
+    ) -> "_Easel":
         count = len(target)
         ground = target.mean((2, 3)) if model.start == "mean" else np.full((count, 3), float(model.start == "white"))
+        if given is not None:
+            ground = np.tile(np.array(given), (count, 1))
         canvas = np.empty_like(target)
         canvas[:] = ground[:, :, None, None]
         snapshots = {budget: canvas.copy() for budget in budgets}
@@ -190,6 +203,7 @@ def paint_by_error(
     budgets: Sequence[int],
     on_progress: Callable[[int], None] | None = None,
     effort: int = EFFORT,
+    ground: tuple[float, float, float] | None = None,
 ) -> Painting:
     """Paint pictures within a budget of strokes, where the remaining error is largest.
 
@@ -206,12 +220,13 @@ def paint_by_error(
         budgets: stroke counts at which to keep the canvases; the largest ends the painting.
         on_progress: called with the least number of strokes that any picture has.
         effort: tiles that the model is asked about before strokes are chosen.
+        ground: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.start`` says.
 
     Returns:
         Snapshots at each budget (fewer strokes where nothing more helped) and the strokes.
     """
     height, width = target.shape[2:]
-    easel = _Easel.start(model, target, budgets)
+    easel = _Easel.start(model, target, budgets, ground)
     raster = Raster(height, width, max(1, max(height, width) // _JUDGED_SIDE))
     tiles = [Box(0, 0, height, width)]
     if len(model.zoom) > 1:
@@ -295,6 +310,7 @@ def paint_grid(
     divide: int,
     steps: int,
     on_progress: Callable[[int], None] | None = None,
+    ground: tuple[float, float, float] | None = None,
 ) -> Painting:
     """Paint one picture evenly: ``steps`` steps on the whole, then ``steps`` steps on each tile of a grid.
 
@@ -307,9 +323,10 @@ def paint_grid(
         divide: tiles a side; 1 = the whole picture only.
         steps: bundles on the whole picture, and on each tile.
         on_progress: called with the number of strokes tried so far.
+        ground: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.start`` says.
     """
     _, height, width = target.shape
-    easel = _Easel.start(model, target[None], [steps * model.bundle * (1 + divide * divide)])
+    easel = _Easel.start(model, target[None], [steps * model.bundle * (1 + divide * divide)], ground)
     grid = [Box(0, 0, height, width)], even_grid(divide, height, width)
     done = 0
     for boxes in grid if divide > 1 else grid[:1]:

@@ -16,13 +16,17 @@ _WORKING_SIDE = 1024
 class Plan:
     """How to spend strokes: ``strokes`` by error, or with ``divide`` above 0 evenly, ``steps`` bundles a tile.
 
-    ``effort``: how picky the painter by error is; see ``paint_by_error``.
+    ``effort``: how picky the painter by error is; see ``paint_by_error``. ``ground``: red, green and blue of the bare
+    canvas, in [0, 1]; None = as the model learnt it. ``order``: ``painted``, or ``large-first``, which lays strokes of
+    larger frames first and changes the painting a little.
     """
 
     strokes: int = 500
     divide: int = 0
     steps: int = 5
     effort: int = EFFORT
+    ground: tuple[float, float, float] | None = None
+    order: str = "painted"
 
     def total(self, model: PaintingModel) -> int:
         """Strokes that a painting has at most."""
@@ -32,40 +36,55 @@ class Plan:
         return self.steps * model.bundle * (1 + tiles)
 
 
+@dataclass(frozen=True)
+class Painted:
+    """A finished painting: ``strokes``, its size in pixels, and, if that is at hand, its canvas [3, H, W] in [0, 1]."""
+
+    strokes: Strokes
+    height: int
+    width: int
+    finished: np.ndarray | None = None
+
+    def canvas(self, model: PaintingModel) -> np.ndarray:
+        """The painting [3, height, width] in [0, 1]."""
+        if self.finished is not None:
+            return self.finished
+        *_, canvas = draw_strokes(model, self.strokes, self.height, self.width)
+        return canvas
+
+
 def paint_picture(
     model: PaintingModel,
     picture: np.ndarray,
     plan: Plan,
-    longest: int | None = None,
+    size: tuple[int, int] | None = None,
     on_progress: Callable[[int], None] | None = None,
-) -> tuple[np.ndarray, Strokes]:
+) -> Painted:
     """Paint a picture of any size.
 
     Args:
         model: the trained painter.
         picture: [3, H, W] float32 in [0, 1].
         plan: how strokes are spent.
-        longest: longer side of the painting in pixels; None = the picture's own size.
+        size: height and width of the painting in pixels; None = the picture's own. Another aspect stretches it.
         on_progress: called with the number of strokes tried so far, at most ``plan.total(model)``.
-
-    Returns:
-        The painting [3, H', W'] in [0, 1] and its strokes.
     """
     height, width = picture.shape[1:]
-    out = (height, width) if longest is None else scaled(height, width, longest)
     working = picture
     if max(height, width) > _WORKING_SIDE:
         working = resize(picture[None], *scaled(height, width, _WORKING_SIDE))[0]
     if plan.divide:
-        painting = paint_grid(model, working, plan.divide, plan.steps, on_progress)
+        painting = paint_grid(model, working, plan.divide, plan.steps, on_progress, plan.ground)
     else:
-        painting = paint_by_error(model, working[None], [plan.strokes], on_progress, plan.effort)
+        painting = paint_by_error(model, working[None], [plan.strokes], on_progress, plan.effort, plan.ground)
     strokes = painting.strokes[0]
-    if working.shape[1:] == out:
+    if plan.order == "large-first":
+        strokes = strokes.large_first()
+    out = size or (height, width)
+    if working.shape[1:] == out and plan.order == "painted":
         (canvas,) = painting.snapshots.values()
-        return canvas[0], strokes
-    *_, canvas = draw_strokes(model, strokes, *out)
-    return canvas, strokes
+        return Painted(strokes, out[0], out[1], canvas[0])
+    return Painted(strokes, out[0], out[1])
 
 
 def scaled(height: int, width: int, longest: int) -> tuple[int, int]:

@@ -1,0 +1,190 @@
+"""Painting from Python: ``from lpaint import Painter``.
+
+painter = Painter()                                  # the agent that comes with lpaint, or Painter("actor.onnx")
+artwork = painter.paint("photo.jpg", strokes=1000)   # a path, a Pillow image, or an array
+artwork.save("photo.svg")                            # any suffix that `lpaint paint -o` knows
+for canvas, stroke in artwork.watch(height=720):     # every stroke, and the canvas that it was laid on
+    ...
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lpaint.errors import ImageError, ParamsError
+from lpaint.painting.fit import COLOUR
+from lpaint.painting.image import WHITE, Picture, from_pillow, read_picture, to_pixels
+from lpaint.painting.model import OnnxPainter, packaged_model
+from lpaint.painting.outputs import Saving, check_output, save
+from lpaint.painting.painter import EFFORT, Strokes, draw_strokes
+from lpaint.painting.picture import Painted, Plan, paint_picture
+from lpaint.painting.strokefile import read_strokes
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """One stroke: ``frame`` (top, left, height, width) in [0, 1] of the picture, ``shape`` and ``colour`` in [0, 1].
+
+    What a shape's numbers mean is the family's affair; docs/strokes.md tells.
+    """
+
+    frame: tuple[float, float, float, float]
+    shape: tuple[float, ...]
+    colour: tuple[float, float, float]
+
+
+class Artwork:
+    """A painting: its strokes in order, to be drawn at any size, watched, or saved."""
+
+    def __init__(self, model: OnnxPainter, painted: Painted, alpha: np.ndarray | None = None) -> None:
+        self._model, self._painted, self._alpha = model, painted, alpha
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels at which it was painted."""
+        return self._painted.width, self._painted.height
+
+    @property
+    def strokes(self) -> list[Stroke]:
+        """The strokes in the order in which they are laid."""
+        return list(_each(self._painted.strokes))
+
+    def __len__(self) -> int:
+        return len(self._painted.strokes)
+
+    def pixels(self, width: int | None = None, height: int | None = None) -> np.ndarray:
+        """The finished painting, uint8 [height, width, 3]; one side alone keeps the aspect.
+
+        Raises:
+            ParamsError: a side is below 1.
+        """
+        tall, wide = self._sides(width, height)
+        return to_pixels(Painted(self._painted.strokes, tall, wide, self._finished(tall, wide)).canvas(self._model))
+
+    def watch(self, width: int | None = None, height: int | None = None) -> Iterator[tuple[np.ndarray, Stroke]]:
+        """Yield, for every stroke, the canvas that it lies on, float32 [3, height, width] in [0, 1], and the stroke.
+
+        The array is the same one each time, so memory holds one canvas; copy it to keep it.
+
+        Raises:
+            ParamsError: a side is below 1.
+        """
+        tall, wide = self._sides(width, height)
+        canvases = draw_strokes(self._model, self._painted.strokes, tall, wide)
+        next(canvases)
+        yield from zip(canvases, _each(self._painted.strokes), strict=True)
+
+    def save(self, *paths: str | Path, fps: float = 25.0, seconds: float = 8.0, animate: bool = False) -> None:
+        """Write the painting to files of the kinds that their suffixes name; files there already are replaced.
+
+        Args:
+            paths: .png .jpg .webp (stills), .mp4 .gif (time-lapses), .svg or .json (strokes).
+            fps, seconds: of time-lapses. ``animate``: WebP becomes one.
+
+        Raises:
+            ParamsError: a suffix that cannot be written.
+            ImageError: a file that cannot be written.
+        """
+        saving = Saving(animate, fps, seconds, keep_alpha=True)
+        for path in map(Path, paths):
+            check_output(path, saving)
+        for path in map(Path, paths):
+            save(path, self._model, self._painted, saving, self._alpha)
+
+    def _sides(self, width: int | None, height: int | None) -> tuple[int, int]:
+        wide, tall = self.size
+        if width is not None and height is None:
+            height = max(1, round(tall * width / wide))
+        elif height is not None and width is None:
+            width = max(1, round(wide * height / tall))
+        found = height if height is not None else tall, width if width is not None else wide
+        if min(found) < 1:
+            raise ParamsError(f"a painting of {found[1]} x {found[0]} pixels is none; both sides must be at least 1")
+        return found
+
+    def _finished(self, height: int, width: int) -> np.ndarray | None:
+        same = (height, width) == (self._painted.height, self._painted.width)
+        return self._painted.finished if same else None
+
+
+class Painter:
+    """A trained agent that paints pictures.
+
+    Args:
+        model: an exported ``actor.onnx``; None = the one that comes with lpaint.
+        device: ``auto``, ``cuda`` or ``cpu``.
+        threads: CPU threads; 0 = all cores.
+
+    Raises:
+        ModelError: the file is missing, damaged or not lpaint's.
+        DeviceError: CUDA was asked for and is not there.
+    """
+
+    def __init__(self, model: str | Path | None = None, device: str = "auto", threads: int = 0) -> None:
+        self.model = OnnxPainter(packaged_model() if model is None else Path(model), device, threads)
+
+    def paint(
+        self,
+        picture: "str | Path | Image.Image | np.ndarray",
+        strokes: int = 500,
+        *,
+        effort: int = EFFORT,
+        size: tuple[int, int] | None = None,
+        ground: tuple[float, float, float] | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Artwork:
+        """Paint a picture.
+
+        Args:
+            picture: a file's path; a Pillow image; or an array [H, W], [H, W, 3] or [H, W, 4], uint8 or float in
+                [0, 1].
+            strokes: most strokes; they go where the error is largest.
+            effort: tiles that the agent is asked about before strokes are chosen; more take longer, with less error.
+            size: width and height of the painting in pixels; None = the picture's own.
+            ground: red, green and blue of the bare canvas, in [0, 1]; None = as the agent learnt it.
+            on_progress: called with the number of strokes laid so far.
+
+        Raises:
+            ImageError: the picture cannot be read, or is no picture.
+            ParamsError: ``strokes``, ``effort`` or a side of ``size`` is below 1.
+        """
+        if min(strokes, effort, *(size or (1, 1))) < 1:
+            raise ParamsError("strokes, effort and the sides of size must be at least 1")
+        read = _picture(picture, ground or WHITE)
+        wanted = None if size is None else (size[1], size[0])
+        plan = Plan(strokes, effort=effort, ground=ground)
+        return Artwork(self.model, paint_picture(self.model, read.colour, plan, wanted, on_progress), read.alpha)
+
+    def load(self, path: str | Path) -> Artwork:
+        """The painting whose strokes ``Artwork.save`` or ``lpaint paint`` wrote to a .json.
+
+        Raises:
+            ImageError: it is no such file, or its strokes are of another family than the agent's.
+        """
+        found = read_strokes(Path(path))
+        if found.family != self.model.family:
+            raise ImageError(f"{path}: holds strokes of family {found.family}, this agent paints {self.model.family}")
+        return Artwork(self.model, Painted(found.strokes, found.height, found.width))
+
+
+def _picture(picture: "str | Path | Image.Image | np.ndarray", matte: tuple[float, float, float]) -> Picture:
+    if isinstance(picture, str | Path):
+        return read_picture(Path(picture), matte)
+    if isinstance(picture, Image.Image):
+        return from_pillow(picture, matte)
+    array = np.asarray(picture)
+    if array.ndim not in (2, 3) or not array.size or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ImageError(f"an array of shape {array.shape} is no picture; give [H, W], [H, W, 3] or [H, W, 4]")
+    if array.dtype != np.uint8:
+        if not np.isfinite(array).all():
+            raise ImageError("the array holds values that are no numbers; give floats from 0 to 1, or uint8")
+        array = np.round(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    return from_pillow(Image.fromarray(array), matte)
+
+
+def _each(strokes: Strokes) -> Iterator[Stroke]:
+    for frame, values in zip(strokes.frames.tolist(), strokes.values.tolist(), strict=True):
+        yield Stroke(tuple(frame), tuple(values[:-COLOUR]), tuple(values[-COLOUR:]))

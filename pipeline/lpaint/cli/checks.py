@@ -1,0 +1,37 @@
+"""``lpaint info`` and ``lpaint doctor``: what a model is, and whether all is well."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lpaint.cli.options import Onnx
+from lpaint.errors import ExitCode
+
+
+def info(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An actor.onnx.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what an exported agent is: its strokes, its training, its tensors."""
+    from lpaint.painting.model import describe
+
+    facts = describe(model)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def doctor(onnx: Onnx = None) -> None:
+    """Check the installation: packages, ONNX Runtime, GPU, model; the exit code is 1 if something is wrong."""
+    from lpaint.doctor import examine
+
+    findings = examine(onnx)
+    for finding in findings:
+        typer.echo(f"{'ok     ' if finding.fine else 'PROBLEM'}  {finding.subject}: {finding.text}")
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(ExitCode.SOME_FAILED)

@@ -1,0 +1,94 @@
+"""``lpaint doctor``: is everything here that painting and training need, and does it work?"""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from lpaint import __version__
+from lpaint.errors import LpaintError
+
+_BASE = ("numpy", "pillow", "typer", "av")
+_PIPELINE = ("torch", "dvc", "mlflow", "onnx", "onnxscript", "pandera", "pydantic", "ruamel.yaml")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was found, and whether it is as it should be."""
+
+    subject: str
+    text: str
+    fine: bool = True
+
+
+def examine(onnx: Path | None) -> list[Finding]:
+    """All findings; the model at ``onnx``, or the one that comes with lpaint, is tried on a small picture."""
+    findings = [Finding("lpaint", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")]
+    findings += [_package(name) for name in _BASE]
+    missing = [name for name in _PIPELINE if _version(name) is None]
+    text = (
+        f"not installed: {', '.join(missing)}; pip install '.[pipeline]' in the repository" if missing else "complete"
+    )
+    findings.append(Finding("pipeline (for training)", text))
+    findings.append(_runtime())
+    if findings[-1].fine:
+        findings += [_checked("GPU", _gpu), _checked("model", lambda: _model(onnx))]
+    return findings
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _package(name: str) -> Finding:
+    version = _version(name)
+    return Finding(name, version or f"is not installed; pip install {name}", fine=version is not None)
+
+
+def _runtime() -> Finding:
+    found = {name: version for name in _RUNTIMES if (version := _version(name))}
+    if len(found) > 1:
+        return Finding(
+            "ONNX Runtime",
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
+            "pip uninstall both, then install the one you want",
+            fine=False,
+        )
+    if not found:
+        return Finding("ONNX Runtime", "is not installed; pip install onnxruntime-gpu, or onnxruntime", fine=False)
+    ((name, version),) = found.items()
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return Finding("ONNX Runtime", f"{name} {version} cannot be imported ({error}); install it again", fine=False)
+    return Finding("ONNX Runtime", f"{name} {version}; providers {', '.join(onnxruntime.get_available_providers())}")
+
+
+def _gpu() -> str:
+    from lpaint.painting.model import has_cuda
+
+    return "an NVIDIA driver answers" if has_cuda() else "no NVIDIA driver answers; painting uses the CPU"
+
+
+def _model(onnx: Path | None) -> str:
+    from lpaint.painting.model import OnnxPainter, packaged_model
+    from lpaint.painting.picture import Plan, paint_picture
+
+    path = onnx or packaged_model()
+    model = OnnxPainter(path)
+    painted = paint_picture(model, np.full((3, 32, 32), 0.5, np.float32), Plan(strokes=5))
+    return f"{path} paints {model.family} strokes on the {model.device}; {len(painted.strokes)} laid on a grey picture"
+
+
+def _checked(subject: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, look())
+    except LpaintError as error:
+        return Finding(subject, str(error), fine=False)

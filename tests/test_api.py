@@ -1,0 +1,68 @@
+"""`from lpaint import Painter`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lpaint
+from lpaint import Painter
+from lpaint.errors import ImageError, ModelError, ParamsError
+
+
+@pytest.fixture(scope="module")
+def painter(chain: Path) -> Painter:
+    return Painter(chain / "exports/actor.onnx", device="cpu", threads=1)
+
+
+def _ramp() -> np.ndarray:
+    rows = np.linspace(0, 1, 20, dtype=np.float32)
+    return np.stack([np.tile(rows[:, None], 30), np.full((20, 30), 0.5), np.full((20, 30), 0.2)], 2)
+
+
+def test_arrays_images_and_paths_are_the_same_picture(painter: Painter, tmp_path: Path) -> None:
+    pixels = np.round(_ramp() * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "ramp.png")
+    pictures = (pixels, _ramp(), Image.fromarray(pixels), tmp_path / "ramp.png", str(tmp_path / "ramp.png"))
+    paintings = [painter.paint(picture, strokes=6).pixels() for picture in pictures]
+    assert paintings[0].shape == (20, 30, 3) and paintings[0].dtype == np.uint8
+    assert all((painting == paintings[0]).all() for painting in paintings)
+    assert painter.paint(_ramp()[..., 0], strokes=3).pixels().shape == (20, 30, 3)
+
+
+def test_an_artwork_can_be_watched_and_drawn_at_any_size(painter: Painter) -> None:
+    artwork = painter.paint(_ramp(), strokes=9)
+    assert artwork.size == (30, 20) and len(artwork) == len(artwork.strokes) == 9
+    seen = [(canvas.copy(), stroke) for canvas, stroke in artwork.watch(width=60)]
+    assert [stroke for _, stroke in seen] == artwork.strokes
+    assert seen[0][0].shape == (3, 40, 60)
+    assert len(seen[0][1].shape) == 10 and len(seen[0][1].colour) == 3
+    np.testing.assert_allclose(seen[-1][0].transpose(1, 2, 0) * 255, artwork.pixels(height=40), atol=1)
+    assert artwork.pixels(7, 5).shape == (5, 7, 3)
+    with pytest.raises(ParamsError, match="both sides must be at least 1"):
+        artwork.pixels(0, 5)
+
+
+def test_an_artwork_is_saved_and_loaded(painter: Painter, tmp_path: Path) -> None:
+    artwork = painter.paint(_ramp(), strokes=9, size=(45, 30))
+    artwork.save(tmp_path / "a.json", tmp_path / "a.png")
+    again = painter.load(tmp_path / "a.json")
+    assert again.size == (45, 30) and np.abs(again.pixels().astype(int) - artwork.pixels()).max() <= 2
+    assert Image.open(tmp_path / "a.png").size == (45, 30)
+    with pytest.raises(ParamsError, match=r"cannot write \.pdf"):
+        artwork.save(tmp_path / "a.pdf")
+
+
+def test_what_is_no_picture_is_refused(painter: Painter) -> None:
+    for bad in (np.zeros((2, 3, 5)), np.zeros((0, 4, 3)), np.zeros(7)):
+        with pytest.raises(ImageError, match="is no picture"):
+            painter.paint(bad)
+    with pytest.raises(ImageError, match="no numbers"):
+        painter.paint(np.full((4, 4, 3), np.nan))
+    with pytest.raises(ParamsError, match="at least 1"):
+        painter.paint(_ramp(), strokes=0)
+    with pytest.raises(ModelError, match="there is no such model"):
+        Painter("nowhere.onnx")
+    with pytest.raises(AttributeError, match="no attribute 'Brush'"):
+        _ = lpaint.Brush
