@@ -7,7 +7,6 @@ the command can be stopped and repeated. Writes a report, NAME.json, and its tab
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -23,9 +22,9 @@ from lpaint.evaluation import evaluate, neural_gap, summarise
 from lpaint.files import write_json, write_text
 from lpaint.params import Params
 from lpaint.profiles import params_with
-from lpaint.renderer.networks import NeuralRenderer, neural_rasteriser
+from lpaint.renderer.networks import NeuralRenderer, canvas_rasterisers
 from lpaint.renderer.training import RendererTraining
-from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
+from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import NullTracker
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +63,8 @@ def main(
                 network, drawn = pretrain(variant, compute)
             agent = params.agent.model_copy(update={"renderer": renderer})
             variant = variant.model_copy(update={"agent": agent})
-            cell = train(variant, prepared, compute, rasterisers(variant, network, compute))
+            drawing = canvas_rasterisers(get_family(name), compute, network if renderer == "neural" else None)
+            cell = train(variant, prepared, compute, drawing)
             cell |= judge(cell.pop("training"), network, prepared, compute, images)
             cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}
             # Read again: another process may have added its own cells.
@@ -81,14 +81,6 @@ def pretrain(params: Params, compute: Compute) -> tuple[NeuralRenderer, dict[str
         training = RendererTraining(params, compute, ResumeState(Path(folder)), NullTracker())
         training.run()
     return training.network.eval().requires_grad_(False), training.progress.curve[-1]
-
-
-def rasterisers(params: Params, network: NeuralRenderer, compute: Compute) -> Callable[[int], Rasteriser]:
-    """What draws on a canvas of some side."""
-    if params.agent.renderer == "neural":
-        neural = neural_rasteriser(network, compute)
-        return lambda canvas: neural
-    return partial(exact_rasteriser, get_family(params.stroke.family), compiled=compute.compile)
 
 
 def train(

@@ -4,22 +4,20 @@ Writes models/actor.safetensors, reports/training.json and reports/training/ (cu
 """
 
 import csv
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lpaint.agent.training import AgentTraining, Progress
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute, choose_compute
+from lpaint.device import choose_compute
 from lpaint.files import replacing, write_json
 from lpaint.params import Params
 from lpaint.plots import save_curves
 from lpaint.provenance import digest_file
-from lpaint.renderer.networks import load_renderer, neural_rasteriser
+from lpaint.renderer.networks import canvas_rasterisers, load_renderer
 from lpaint.stage import run_stage
-from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
+from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from lpaint.weights import save_weights
 
@@ -45,19 +43,14 @@ def run(params: Params, tracker: Tracker) -> None:
     with resume_state("train_agent", key) as resume:
         tracker.resume_from(resume.directory)
         tracker.log_params({f"compute.{name}": value for name, value in compute.as_dict().items()})
-        training = AgentTraining(params, data, compute, _rasterisers(params, compute), resume, tracker)
+        network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None
+        rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
+        training = AgentTraining(params, data, compute, rasterisers, resume, tracker)
         result = training.run()
         _write_curve(result.progress, tracker)
         write_json(REPORT, _report(result.progress, params))
         save_weights(MODEL, result.actor, result.settings)
         resume.clear()
-
-
-def _rasterisers(params: Params, compute: Compute) -> Callable[[int], Rasteriser]:
-    if params.agent.renderer == "neural":
-        neural = neural_rasteriser(load_renderer(RENDERER), compute)
-        return lambda canvas: neural
-    return partial(exact_rasteriser, get_family(params.stroke.family), compiled=compute.compile)
 
 
 def _report(progress: Progress, params: Params) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_figures_are_complete_and_show_the_paintings_that_were_measured(tmp_path
     evaluation = _evaluate(images, [1, 8])
     write_figures(evaluation, FlatPainter(), tmp_path, timelapses=2)
     expected = {f"{name}.png" for name in ("best", "median", "worst", "l2", "psnr", "ssim")}
-    expected |= {"timelapse_0.webp", "timelapse_1.webp", "per_image.parquet", "strokes.csv"}
+    expected |= {"timelapse_0.webp", "timelapse_1.webp", "per_image.parquet", "strokes.csv", "paintings.npz"}
     assert {path.name for path in tmp_path.iterdir()} == expected
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "per_image.parquet"), evaluation.table)
     means = pd.read_csv(tmp_path / "strokes.csv")

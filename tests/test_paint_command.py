@@ -2,8 +2,10 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -12,6 +14,8 @@ import pytest
 import resvg_py
 from commands import listing
 from PIL import Image
+
+from lpaint.painting.model import describe, packaged_model
 
 
 def _pixels(path: Path | str) -> np.ndarray:
@@ -255,3 +259,27 @@ def test_the_painter_in_the_box_is_what_paints_by_default(lpaint, picture) -> No
     assert outcome.code == 0 and outcome.out == "meadow.painted.png: 20 strokes\n"
     painted, target = _pixels("meadow.painted.png"), _pixels(picture)
     assert np.square(painted - target).mean() < 0.3 * np.square(target).mean()
+
+
+def test_ctrl_c_leaves_nothing_half_written(actor, tmp_path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    call = [sys.executable, "-c", "from lpaint.cli import main; main()", "paint", "noise.png", "--onnx", str(actor)]
+    running = subprocess.Popen([*call, "--strokes", "100000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    # It says where it computes once the model is loaded, and then paints for minutes.
+    first = running.stderr.readline()
+    time.sleep(0.5)
+    running.send_signal(signal.SIGINT)
+    _, rest = running.communicate(timeout=60)
+    assert first.startswith("painting on the ") and running.returncode == 130
+    assert "Traceback" not in rest
+    assert listing(tmp_path) == {"noise.png"}
+
+
+def test_the_painter_in_the_box_is_small_and_says_what_it_is() -> None:
+    path = packaged_model()
+    facts = describe(path)
+    assert facts["bytes"] <= 12_000_000 and facts["family"] == "bezier" and facts["data_source"] == "celeba"
+    assert {"MODEL_CARD.md", "LICENSE"} <= {other.name for other in path.parent.iterdir()}
+    assert "non-commercial" in (path.parent / "LICENSE").read_text(encoding="utf-8")

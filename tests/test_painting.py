@@ -388,3 +388,25 @@ def test_large_strokes_may_be_laid_first(trained: OnnxPainter) -> None:
     }
     *_, drawn = draw_strokes(trained, sorted_.strokes, 40, 40)
     np.testing.assert_allclose(drawn, sorted_.canvas(trained), atol=1e-6)
+
+
+def test_large_strokes_that_do_not_help_are_not_drawn_in_full() -> None:
+    model = _Useless(zoom=(1,))
+    drawn: list[int] = []
+    rasterise = model.rasterise
+
+    def counting(shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+        drawn.append(rows.shape[1] * columns.shape[1])
+        return rasterise(shape, rows, columns, pitch)
+
+    model.rasterise = counting  # type: ignore[method-assign]
+    target = np.full((3, 512, 512), 0.02, np.float32)
+    painting = paint_grid(model, target, divide=1, steps=2)
+    assert len(painting.strokes[0]) == 0 and len(drawn) == 4 and max(drawn) < 5000
+
+
+def test_a_grid_does_not_ask_again_where_nothing_changed() -> None:
+    model = _Useless(zoom=(1,))
+    paint_grid(model, np.full((3, 64, 64), 0.02, np.float32), divide=2, steps=20)
+    # Three steps of an episode, on the whole and on four tiles; after that the answer would be the same.
+    assert model.asked == 3 * 5

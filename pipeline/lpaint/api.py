@@ -129,7 +129,7 @@ class Painter:
     def paint(
         self,
         picture: "str | Path | Image.Image | np.ndarray",
-        strokes: int = 500,
+        strokes: int = 1000,
         *,
         effort: int = EFFORT,
         size: tuple[int, int] | None = None,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from scipy.ndimage import prewitt
+from scipy.ndimage import correlate1d
 from skimage.metrics import structural_similarity
 
 _BEST_PSNR = 100.0
@@ -56,7 +56,9 @@ def ms_ssim(canvas: np.ndarray, target: np.ndarray) -> np.ndarray:
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as similarity
 
     side = min(canvas.shape[2:])
-    scales = next(n for n in range(len(_SCALE_WEIGHTS), 0, -1) if side > (_WINDOW - 1) * max(1, n - 1) ** 2)
+    fitting = (n for n in range(len(_SCALE_WEIGHTS), 0, -1) if side // 2 ** (n - 1) >= _WINDOW)
+    # Between 88 and 90 px torchmetrics asks for more room than a fourth scale needs.
+    scales = next(n for n in fitting if side > (_WINDOW - 1) * max(1, n - 1) ** 2)
     weights = np.array(_SCALE_WEIGHTS[:scales])
     mine, theirs = (torch.from_numpy(np.ascontiguousarray(images)) for images in (canvas, target))
     betas = tuple((weights / weights.sum()).tolist())
@@ -76,8 +78,12 @@ def gmsd(canvas: np.ndarray, target: np.ndarray) -> np.ndarray:
         _, height, width = grey.shape
         even = grey[:, : height // 2 * 2, : width // 2 * 2]
         half = even.reshape(len(grey), height // 2, 2, width // 2, 2).mean((2, 4))
-        down, across = (prewitt(half, axis, mode="constant") / 3 for axis in (1, 2))
-        return np.sqrt(down**2 + across**2)
+        # Prewitt: a difference along one axis, a mean of three along the other.
+        slopes = (
+            correlate1d(correlate1d(half, [-1, 0, 1], along, mode="constant"), [1 / 3] * 3, across, mode="constant")
+            for along, across in ((1, 2), (2, 1))
+        )
+        return np.sqrt(sum(slope**2 for slope in slopes))
 
     mine, theirs = gradient(canvas), gradient(target)
     similarity = (2 * mine * theirs + _GMSD_CONSTANT) / (mine**2 + theirs**2 + _GMSD_CONSTANT)

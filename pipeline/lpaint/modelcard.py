@@ -8,6 +8,11 @@ _LICENCE = {
     "synthetic": "Trained on lpaint's own synthetic pictures; the weights are free of any data set's licence.",
 }
 
+_ALGORITHM = {
+    "ddpg": "model-based DDPG (Huang et al. 2019)",
+    "td3": "model-based TD3 (Huang et al. 2019, Fujimoto et al. 2018)",
+    "model_free_ddpg": "model-free DDPG (Lillicrap et al. 2016)",
+}
 _START = {"black": "black", "white": "white", "mean": "in the picture's mean colour"}
 
 
@@ -22,8 +27,8 @@ def model_card(settings: dict[str, Any], evaluation: dict[str, Any], parity: dic
     size, zoom = settings["canvas"], ", ".join(map(str, settings["zoom"]))
     return f"""# Model card: actor.onnx
 
-An agent that paints pictures with strokes of the family `{settings["family"]}`, trained by model-based
-{settings["algorithm"].upper()} (Huang et al. 2019) with {settings["replay"]} replay and GAN `{settings["gan"]}`.
+An agent that paints pictures with strokes of the family `{settings["family"]}`, trained by
+{_ALGORITHM[settings["algorithm"]]} with {settings["replay"]} replay and GAN `{settings["gan"]}`.
 
 - **In**: canvas and target, {size} x {size} RGB in 0..1, and the step as a share of {settings["max_steps"]}.
 - **Out**: {settings["bundle"]} strokes a step. The file carries the exact rasteriser of its strokes.

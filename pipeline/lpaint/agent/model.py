@@ -16,7 +16,7 @@ def build_actor(settings: dict[str, Any]) -> Actor:
     """A fresh actor of the kind that ``settings`` (canvas, bundle, family, width, head, blocks, norm) describe."""
     family = get_family(settings["family"])
     sizes = (settings["canvas"], settings["bundle"], family.parameters, settings["width"])
-    return Actor(*sizes, settings["head"], settings["blocks"], settings["norm"])
+    return Actor(*sizes, settings["head"], settings["blocks"], settings.get("norm", "batch"))
 
 
 def load_actor(path: Path) -> tuple[Actor, dict[str, Any]]:

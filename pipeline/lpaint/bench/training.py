@@ -14,9 +14,9 @@ from lpaint.bench.timing import Report, interleaved
 from lpaint.device import Compute
 from lpaint.optimisation import Optimisation
 from lpaint.params import Params
-from lpaint.renderer.networks import build_renderer, neural_rasteriser, renderer_settings
+from lpaint.renderer.networks import build_renderer, canvas_rasterisers, renderer_settings
 from lpaint.replay import UniformReplay, build_replay
-from lpaint.strokes import Rasteriser, exact_rasteriser, get_family
+from lpaint.strokes import get_family
 
 _PICTURES = 256
 # A step costs the same wherever it stands in its episode.
@@ -86,17 +86,13 @@ def _agent(params: Params, compute: Compute, optimisation: Optimisation) -> Ddpg
     pictures = Pictures(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
     shape = settings.actor
     actor = Actor(canvas, settings.bundle, family.parameters, shape.width, shape.head, shape.blocks, shape.norm)
-    painter = Compositor(family, _rasteriser(params, compute), settings.fit_colours)
+    network = None
+    if settings.renderer == "neural":
+        network = build_renderer(renderer_settings(params.renderer, params.stroke)).eval()
+    painter = Compositor(family, canvas_rasterisers(family, compute, network)(canvas), settings.fit_colours)
     agent = build_agent(settings, actor, compute, optimisation)
     agent.show(pictures, painter)
     return agent
-
-
-def _rasteriser(params: Params, compute: Compute) -> Rasteriser:
-    if params.agent.renderer == "neural":
-        return neural_rasteriser(build_renderer(renderer_settings(params.renderer, params.stroke)).eval(), compute)
-    family, canvas = get_family(params.stroke.family), params.stroke.canvas
-    return exact_rasteriser(family, canvas, compute.compile)
 
 
 def _updating(agent: Ddpg, replay: UniformReplay, rng: torch.Generator) -> Callable[[], object]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lpaint.painting.outputs import Saving
     from lpaint.painting.picture import Plan
 
-DEFAULT_STROKES = 500
+DEFAULT_STROKES = 1000
 DEFAULT_STEPS = 5
 DEFAULT_EFFORT = 8
 
@@ -78,7 +78,7 @@ class Format(StrEnum):
     json = "json"
 
 
-_DETAILS = {Detail.low: (150, 4), Detail.medium: (1000, 8), Detail.high: (4000, 16)}
+_DETAILS = {Detail.low: (250, 8), Detail.medium: (1000, 8), Detail.high: (4000, 16)}
 
 
 def paint(
@@ -104,7 +104,7 @@ def paint(
     ] = None,
     detail: Annotated[
         Detail | None,
-        typer.Option(help="Instead of --strokes and --effort: 150 strokes, 1,000, or 4,000 chosen with more care."),
+        typer.Option(help="Instead of --strokes and --effort: 250 strokes, 1,000, or 4,000 chosen with more care."),
     ] = None,
     effort: Annotated[
         int | None,

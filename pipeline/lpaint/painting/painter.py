@@ -5,6 +5,7 @@ Pictures of any aspect are squashed to a unit square; a tile is a box of pixels 
 can be drawn at any size. Strokes are not cut at the edges of their tile.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,7 +21,7 @@ from lpaint.painting.geometry import (
     half_overlapping_tiles,
     pixel_coordinates,
 )
-from lpaint.painting.proposals import Proposals, Raster
+from lpaint.painting.proposals import Proposals, Raster, gains
 from lpaint.painting.resample import resize
 
 EFFORT = 8
@@ -36,6 +37,8 @@ _ASKED_AT_ONCE = 128
 _SELECTIVITY = 0.7
 # ... and asks again after one stroke for so many tiles.
 _TILES_A_STROKE = 4
+# Strokes of more pixels than a few times this many are first looked at on about so many of them.
+_GLANCED_AT = 2048
 # Tiles in a row that may have nothing to offer before a picture is taken to be finished.
 _PATIENCE = 256
 
@@ -166,10 +169,24 @@ class _Easel:
         windows = _bounding_windows(model, strokes, np.tile(corner_and_sides(box), (len(strokes), 1)), height, width)
         kept = False
         for values, window in zip(strokes, windows, strict=True):
-            if window.height * window.width:
-                places = pixel_coordinates(corner_and_sides(box)[None], [window])
+            if not window.height * window.width:
+                continue
+            places = pixel_coordinates(corner_and_sides(box)[None], [window])
+            if self._looks_useful(model, b, values, window, places):
                 kept |= self.lay(model, b, box, values, window, model.rasterise(values[None, :-COLOUR], *places)[0])
         return kept
+
+    def _looks_useful(
+        self, model: PaintingModel, b: int, values: np.ndarray, window: Box, places: tuple[np.ndarray, ...]
+    ) -> bool:
+        """Whether a large stroke [P] helps on every n-th pixel, which is quick to tell; True for a small one."""
+        every = math.isqrt(window.height * window.width // _GLANCED_AT)
+        if every < 2:
+            return True
+        rows, columns, pitch = places
+        alpha = model.rasterise(values[None, :-COLOUR], rows[:, ::every], columns[:, ::every], pitch)
+        bare, wanted = (image[b][:, *window.slices()][:, ::every, ::every] for image in (self.canvas, self.target))
+        return bool(gains(values[None], alpha, bare, wanted, model.fitted)[0] > 0)
 
     def _record(self, b: int, box: Box, values: np.ndarray) -> None:
         """Note a stroke that is on canvas ``b``, and the canvas itself where a budget is reached."""
@@ -330,11 +347,18 @@ def paint_grid(
     grid = [Box(0, 0, height, width)], even_grid(divide, height, width)
     done = 0
     for boxes in grid if divide > 1 else grid[:1]:
+        # What the model saw when none of its strokes helped: of the same canvas at the same step it would say the same.
+        turned_down: dict[Box, np.ndarray] = {}
         for k in range(steps):
-            fraction = np.array([min(k, model.max_steps - 1) / model.max_steps])
+            step = min(k, model.max_steps - 1)
             for box in boxes:
-                easel.draw_and_lay(model, 0, box, easel.see(model, [0], [box], fraction)[0])
                 done += model.bundle
+                seen = easel.canvas[0][:, *box.slices()]
+                if step == model.max_steps - 1 and np.array_equal(turned_down.get(box, ()), seen):
+                    continue
+                strokes = easel.see(model, [0], [box], np.array([step / model.max_steps]))[0]
+                if not easel.draw_and_lay(model, 0, box, strokes) and step == model.max_steps - 1:
+                    turned_down[box] = seen.copy()
                 if on_progress is not None:
                     on_progress(done)
     return easel.finish()

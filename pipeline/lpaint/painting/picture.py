@@ -21,7 +21,7 @@ class Plan:
     larger frames first and changes the painting a little.
     """
 
-    strokes: int = 500
+    strokes: int = 1000
     divide: int = 0
     steps: int = 5
     effort: int = EFFORT

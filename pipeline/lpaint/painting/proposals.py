@@ -148,13 +148,20 @@ class Proposals:
         self.dirty |= laid > _CHANGED * area
 
     def _gain(self, values: np.ndarray, alpha: np.ndarray, canvas: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """How much each stroke alone would lower the squared error: [K], from opacity [K, h, w] on one window."""
-        colour = values[:, -COLOUR:]
-        if self.fitted:
-            colour = fit_colour(canvas, alpha, colour, target)
-        # |r|^2 - |r - alpha (c - canvas)|^2 with r = target - canvas, expanded so that no [K, 3, h, w] is made.
-        paint, squared = alpha.reshape(len(alpha), -1), np.square(alpha).reshape(len(alpha), -1)
-        bare, missing = canvas.reshape(COLOUR, -1).T, (target - canvas).reshape(COLOUR, -1).T
-        helps = (paint @ missing) * colour - paint @ (missing * bare)
-        costs = squared.sum(1)[:, None] * np.square(colour) - 2 * colour * (squared @ bare) + squared @ np.square(bare)
-        return (2 * helps - costs).sum(1)
+        return gains(values, alpha, canvas, target, self.fitted)
+
+
+def gains(values: np.ndarray, alpha: np.ndarray, canvas: np.ndarray, target: np.ndarray, fitted: bool) -> np.ndarray:
+    """How much each of K strokes [K, P] alone would lower the squared error: [K], from opacity [K, h, w] on one window.
+
+    ``canvas`` and ``target`` [3, h, w]; ``fitted``: the strokes take the best colours for their shapes.
+    """
+    colour = values[:, -COLOUR:]
+    if fitted:
+        colour = fit_colour(canvas, alpha, colour, target)
+    # |r|^2 - |r - alpha (c - canvas)|^2 with r = target - canvas, expanded so that no [K, 3, h, w] is made.
+    paint, squared = alpha.reshape(len(alpha), -1), np.square(alpha).reshape(len(alpha), -1)
+    bare, missing = canvas.reshape(COLOUR, -1).T, (target - canvas).reshape(COLOUR, -1).T
+    helps = (paint @ missing) * colour - paint @ (missing * bare)
+    costs = squared.sum(1)[:, None] * np.square(colour) - 2 * colour * (squared @ bare) + squared @ np.square(bare)
+    return (2 * helps - costs).sum(1)

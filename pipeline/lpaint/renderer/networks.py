@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from lpaint.device import Compute
 from lpaint.errors import ParamsError
 from lpaint.params import Renderer, Stroke
-from lpaint.strokes import Rasteriser, get_family
+from lpaint.strokes import Rasteriser, StrokeFamily, exact_rasteriser, get_family
 from lpaint.weights import load_weights
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
@@ -115,6 +116,16 @@ def neural_rasteriser(network: NeuralRenderer, compute: Compute) -> Rasteriser:
         return torch.sigmoid(logits.float())
 
     return rasterise
+
+
+def canvas_rasterisers(
+    family: StrokeFamily, compute: Compute, network: NeuralRenderer | None = None
+) -> Callable[[int], Rasteriser]:
+    """What draws shapes on a canvas of a given side in pixels: exactly, or the network, which has one size only."""
+    if network is None:
+        return partial(exact_rasteriser, family, compiled=compute.compile)
+    neural = neural_rasteriser(network, compute)
+    return lambda canvas: neural
 
 
 def renderer_settings(renderer: Renderer, stroke: Stroke) -> dict[str, Any]:
