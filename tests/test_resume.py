@@ -14,6 +14,7 @@ from lpaint.data.dataset import PreparedData
 from lpaint.device import choose_compute
 from lpaint.errors import TrainingError
 from lpaint.params import Params
+from lpaint.renderer.networks import canvas_rasterisers, load_renderer
 from lpaint.renderer.training import RendererProgress, RendererTraining
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
@@ -131,14 +132,10 @@ def test_frozen_discriminator_stays_as_it_was(chain: Path, tmp_path: Path) -> No
     ids=["no gan", "gan alone", "neural renderer", "as published", "shared batch"],
 )
 def test_every_variant_trains(chain: Path, tmp_path: Path, agent: dict[str, Any]) -> None:
-    from stages.train_agent import _rasterisers
-
     params = tiny_params(agent={**agent, "updates": 8})
     data, compute = PreparedData.load(chain / "data/prepared"), choose_compute(params.base)
-    patch = pytest.MonkeyPatch()
-    patch.chdir(chain)
-    rasterisers = _rasterisers(params, compute)
-    patch.undo()
+    network = load_renderer(chain / "models/renderer.safetensors") if params.agent.renderer == "neural" else None
+    rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
     training = AgentTraining(params, data, compute, rasterisers, ResumeState(tmp_path), NullTracker())
     start = training.best
     result = training.run()
