@@ -1,6 +1,8 @@
 """`from lpaint import Painter`."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,3 +68,14 @@ def test_what_is_no_picture_is_refused(painter: Painter) -> None:
         Painter("nowhere.onnx")
     with pytest.raises(AttributeError, match="no attribute 'Brush'"):
         _ = lpaint.Brush
+
+
+def test_the_examples_of_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    text = (Path(__file__).parents[1] / "docs/python.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("width=6000", "width=60")
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.round(_ramp() * 255).astype(np.uint8)).save("photo.jpg")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["large"].shape == (40, 60, 3) and Path("after_10.png").exists() and Path("photo.mp4").exists()
+    assert len(capsys.readouterr().out.splitlines()) == len(names["artwork"])
