@@ -131,3 +131,15 @@ def test_colours_have_names_or_numbers() -> None:
 def test_an_image_without_pixels_is_refused() -> None:
     with pytest.raises(ImageError, match="nothing to paint"):
         from_pillow(Image.new("RGB", (0, 5)))
+
+
+def test_large_pictures_are_averaged_down_as_they_are_read(tmp_path: Path) -> None:
+    stripes = np.zeros((40, 80, 3), np.uint8)
+    stripes[:, ::2] = 200
+    path = _saved(tmp_path / "stripes.png", Image.fromarray(stripes))
+    picture = read_picture(path, longest=20)
+    assert picture.colour.shape == (3, 10, 20) and picture.size == (40, 80)
+    np.testing.assert_allclose(picture.colour, 100 / 255, atol=0.003)
+    assert read_picture(path, longest=80).colour.shape == (3, 40, 80)
+    grey = _saved(tmp_path / "grey.png", Image.fromarray(np.full((40, 80), 32768, np.uint16)))
+    np.testing.assert_allclose(read_picture(grey, longest=20).colour, np.full((3, 10, 20), 0.5), atol=0.001)

@@ -20,7 +20,7 @@ from lpaint.painting.image import WHITE, Picture, from_pillow, read_picture, to_
 from lpaint.painting.model import OnnxPainter, packaged_model
 from lpaint.painting.outputs import Saving, check_output, save
 from lpaint.painting.painter import EFFORT, Strokes, draw_strokes
-from lpaint.painting.picture import Painted, Plan, paint_picture
+from lpaint.painting.picture import WORKING_SIDE, Painted, Plan, paint_picture
 from lpaint.painting.strokefile import read_strokes
 
 
@@ -154,7 +154,7 @@ class Painter:
         if min(strokes, effort, *(size or (1, 1))) < 1:
             raise ParamsError("strokes, effort and the sides of size must be at least 1")
         read = _picture(picture, ground or WHITE)
-        wanted = None if size is None else (size[1], size[0])
+        wanted = read.size if size is None else (size[1], size[0])
         plan = Plan(strokes, effort=effort, ground=ground)
         return Artwork(self.model, paint_picture(self.model, read.colour, plan, wanted, on_progress), read.alpha)
 
@@ -172,9 +172,9 @@ class Painter:
 
 def _picture(picture: "str | Path | Image.Image | np.ndarray", matte: tuple[float, float, float]) -> Picture:
     if isinstance(picture, str | Path):
-        return read_picture(Path(picture), matte)
+        return read_picture(Path(picture), matte, WORKING_SIDE)
     if isinstance(picture, Image.Image):
-        return from_pillow(picture, matte)
+        return from_pillow(picture, matte, WORKING_SIDE)
     array = np.asarray(picture)
     if array.ndim not in (2, 3) or not array.size or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ImageError(f"an array of shape {array.shape} is no picture; give [H, W], [H, W, 3] or [H, W, 4]")
@@ -182,7 +182,7 @@ def _picture(picture: "str | Path | Image.Image | np.ndarray", matte: tuple[floa
         if not np.isfinite(array).all():
             raise ImageError("the array holds values that are no numbers; give floats from 0 to 1, or uint8")
         array = np.round(np.clip(array, 0, 1) * 255).astype(np.uint8)
-    return from_pillow(Image.fromarray(array), matte)
+    return from_pillow(Image.fromarray(array), matte, WORKING_SIDE)
 
 
 def _each(strokes: Strokes) -> Iterator[Stroke]:

@@ -257,11 +257,11 @@ class _Work:
     def _paint(self, job: "Job", outputs: list[Path], voice: _Voice) -> None:
         from lpaint.painting.image import STDIO, read_picture
         from lpaint.painting.outputs import save, save_to_stdout
-        from lpaint.painting.picture import paint_picture
+        from lpaint.painting.picture import WORKING_SIDE, paint_picture
 
         began = time.perf_counter()
-        picture = read_picture(job.source, self.matte)
-        size = sized(self.size, *picture.colour.shape[1:])
+        picture = read_picture(job.source, self.matte, WORKING_SIDE)
+        size = sized(self.size, *picture.size)
         with _Progress(job.source.name, self.plan.total(self.model), voice.silent) as on_progress:
             painted = paint_picture(self.model, picture.colour, self.plan, size, on_progress)
         for output in outputs:

@@ -23,9 +23,13 @@ STDIO = Path("-")
 
 @dataclass(frozen=True)
 class Picture:
-    """``colour`` [3, H, W] float32 in [0, 1], sRGB; ``alpha`` [H, W] in [0, 1], or None where all is opaque."""
+    """``colour`` [3, h, w] float32 in [0, 1], sRGB; ``alpha`` [H, W] in [0, 1], or None where all is opaque.
+
+    ``size``: H and W, those of the file; h and w are smaller where the picture was read at most so long.
+    """
 
     colour: np.ndarray
+    size: tuple[int, int]
     alpha: np.ndarray | None = None
 
 
@@ -39,12 +43,13 @@ def read_image(path: Path, matte: tuple[float, float, float] = WHITE) -> np.ndar
     return read_picture(path, matte).colour
 
 
-def read_picture(path: Path, matte: tuple[float, float, float] = WHITE) -> Picture:
+def read_picture(path: Path, matte: tuple[float, float, float] = WHITE, longest: int | None = None) -> Picture:
     """A picture of any size and mode; ``-`` reads standard input.
 
     EXIF orientation is applied; an embedded colour profile is converted to sRGB; transparency is laid on ``matte`` (and
     its alpha returned beside); grey, CMYK, palette and 16-bit pictures are converted; of an animation the first frame
-    is taken.
+    is taken. Colours of a picture whose longer side is above ``longest`` pixels are averaged down to it, before they
+    take memory as floats.
 
     Raises:
         ImageError: missing, unreadable, damaged, or of an absurd size.
@@ -57,7 +62,7 @@ def read_picture(path: Path, matte: tuple[float, float, float] = WHITE) -> Pictu
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(source) as image:
                 image.load()
-                return _converted(ImageOps.exif_transpose(image), matte)
+                return _converted(ImageOps.exif_transpose(image), matte, longest)
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file; check the name") from None
     except UnidentifiedImageError:
@@ -74,7 +79,7 @@ def read_picture(path: Path, matte: tuple[float, float, float] = WHITE) -> Pictu
         raise ImageError(f"{name}: the image is damaged or cannot be read ({reason}); get a whole copy") from None
 
 
-def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE) -> Picture:
+def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE, longest: int | None = None) -> Picture:
     """A Pillow image as ``read_picture`` gives it.
 
     Raises:
@@ -83,7 +88,7 @@ def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE) -
     if not min(image.size):
         raise ImageError(f"an image of {image.width} x {image.height} pixels has nothing to paint")
     try:
-        return _converted(ImageOps.exif_transpose(image), matte)
+        return _converted(ImageOps.exif_transpose(image), matte, longest)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"the image cannot be decoded ({' '.join(str(error).split())}); get a whole copy") from None
 
@@ -101,8 +106,8 @@ def parse_colour(text: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _converted(image: Image.Image, matte: tuple[float, float, float]) -> Picture:
-    alpha = None
+def _converted(image: Image.Image, matte: tuple[float, float, float], longest: int | None = None) -> Picture:
+    alpha, size = None, (image.height, image.width)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"), np.float32) / 255
@@ -115,22 +120,32 @@ def _converted(image: Image.Image, matte: tuple[float, float, float]) -> Picture
         # 16-bit grey. Pillow's own conversion to 8 bits clips instead of scaling.
         grey = np.asarray(image, np.float32)
         scale = 1.0 if image.mode == "F" and grey.max(initial=0) <= 1 else 65535.0
-        pixels = np.repeat(np.nan_to_num(np.clip(grey / scale, 0, 1))[:, :, None], 3, 2)
+        image, whole = Image.fromarray(np.nan_to_num(np.clip(grey / scale, 0, 1))), 1.0
     else:
-        pixels = np.asarray(image.convert("RGB"), np.float32) / 255
-    if alpha is not None:
-        pixels = pixels * alpha[:, :, None] + np.array(matte, np.float32) * (1 - alpha[:, :, None])
-    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), alpha)
+        if alpha is not None:
+            ground = Image.new("RGBA", image.size, tuple(round(255 * value) for value in matte))
+            image = Image.alpha_composite(ground, image.convert("RGBA"))
+        image, whole = image.convert("RGB"), 255.0
+    if longest is not None and max(size) > longest:
+        factor = longest / max(size)
+        smaller = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+        image = image.resize(smaller, Image.Resampling.BOX)
+    pixels = np.asarray(image, np.float32) / whole
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, 2)
+    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), size, alpha)
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The picture in sRGB; as it is where the profile is damaged or not for pictures of its mode."""
+    """The picture in sRGB, its alpha kept; as it is where the profile is damaged or not for pictures of its mode."""
     colours = image.convert("RGB") if image.mode in ("RGBA", "P", "PA") else image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
+    if converted is not None and image.mode == "RGBA":
+        converted.putalpha(image.getchannel("A"))
     return converted or image
 
 

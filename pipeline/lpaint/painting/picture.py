@@ -9,7 +9,7 @@ from lpaint.painting.painter import EFFORT, PaintingModel, Strokes, draw_strokes
 from lpaint.painting.resample import resize
 
 # A painting's error is judged on at most this many pixels a side; finer detail than that is smaller than any stroke.
-_WORKING_SIDE = 1024
+WORKING_SIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def paint_picture(
     """
     height, width = picture.shape[1:]
     working = picture
-    if max(height, width) > _WORKING_SIDE:
-        working = resize(picture[None], *scaled(height, width, _WORKING_SIDE))[0]
+    if max(height, width) > WORKING_SIDE:
+        working = resize(picture[None], *scaled(height, width, WORKING_SIDE))[0]
     if plan.divide:
         painting = paint_grid(model, working, plan.divide, plan.steps, on_progress, plan.ground)
     else:
