@@ -52,13 +52,18 @@ def even_grid(divide: int, height: int, width: int) -> list[Box]:
     ]
 
 
-def pixel_coordinates(frames: np.ndarray, windows: list[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel centres of ``windows`` in the coordinates of ``frames`` [n, 4] (in pixels), and the pixels' size."""
-    rows = np.array([np.arange(w.top, w.top + w.height) for w in windows]) + 0.5
-    columns = np.array([np.arange(w.left, w.left + w.width) for w in windows]) + 0.5
+def pixel_coordinates(
+    frames: np.ndarray, windows: Sequence[Box], every: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixel centres of ``windows`` in the coordinates of ``frames`` [n, 4] (in pixels), and the pixels' size.
+
+    ``every``: n, where the windows are of a picture of which each n-th pixel was kept.
+    """
+    rows = np.array([np.arange(w.top, w.top + w.height) for w in windows]) * every + 0.5
+    columns = np.array([np.arange(w.left, w.left + w.width) for w in windows]) * every + 0.5
     rows = (rows - frames[:, :1]) / frames[:, 2:3]
     columns = (columns - frames[:, 1:2]) / frames[:, 3:4]
-    return rows.astype(np.float32), columns.astype(np.float32), (1 / frames[:, 2:]).astype(np.float32)
+    return rows.astype(np.float32), columns.astype(np.float32), (every / frames[:, 2:]).astype(np.float32)
 
 
 def bands(window: Box, pixels: int) -> Iterator[Box]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lpaint.painting.fit import COLOUR, fit_colour
-from lpaint.painting.geometry import Box
+from lpaint.painting.geometry import Box, pixel_coordinates
 
 # What share of a tile's error a stroke is expected to mend where the model was never asked, and at the least: at first
 # every tile is worth a question, later those that answered well.
@@ -45,11 +45,7 @@ class Raster:
 
     def coordinates(self, frames: np.ndarray, windows: Sequence[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``windows`` in the coordinates of ``frames`` [n, 4] (in pixels), as ``rasterise`` wants them."""
-        rows = np.array([np.arange(w.top, w.top + w.height) for w in windows]) * self.thin + 0.5
-        columns = np.array([np.arange(w.left, w.left + w.width) for w in windows]) * self.thin + 0.5
-        rows = (rows - frames[:, :1]) / frames[:, 2:3]
-        columns = (columns - frames[:, 1:2]) / frames[:, 3:4]
-        return rows.astype(np.float32), columns.astype(np.float32), (self.thin / frames[:, 2:]).astype(np.float32)
+        return pixel_coordinates(frames, windows, self.thin)
 
 
 class Proposals:
@@ -81,9 +77,7 @@ class Proposals:
         The most promising ones: what is missing there, times the share of it that a stroke mended last time.
         ``error`` [rows, columns] is the squared error on the raster.
         """
-        integral = np.pad(error.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
-        top, left, bottom, right = self._corners.T
-        missing = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
+        missing = _box_sums(error, self._corners)
         worth = np.where(self.dirty, missing * self.promise, 0.0)
         order = np.argsort(-worth, kind="stable")[:count]
         return order[worth[order] > 0]
@@ -139,16 +133,21 @@ class Proposals:
         assert alpha is not None
         self.visits[tile] += 1 / len(alpha)
         window = self.windows[tile]
-        paint = np.pad(alpha[k].cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
-        low, high = [window.top, window.left], [window.height, window.width]
-        top, left = (np.clip(self._corners[:, i] - low[i], 0, high[i]) for i in (0, 1))
-        bottom, right = (np.clip(self._corners[:, 2 + i] - low[i], 0, high[i]) for i in (0, 1))
-        laid = paint[bottom, right] - paint[top, right] - paint[bottom, left] + paint[top, left]
+        low, high = np.array([window.top, window.left] * 2), np.array([window.height, window.width] * 2)
+        laid = _box_sums(alpha[k], np.clip(self._corners - low, 0, high))
         area = (self._corners[:, 2] - self._corners[:, 0]) * (self._corners[:, 3] - self._corners[:, 1])
         self.dirty |= laid > _CHANGED * area
 
     def _gain(self, values: np.ndarray, alpha: np.ndarray, canvas: np.ndarray, target: np.ndarray) -> np.ndarray:
         return gains(values, alpha, canvas, target, self.fitted)
+
+
+def _box_sums(image: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Sums of an image [h, w] over N boxes, ``corners`` [N, 4]: top, left, and below and right of the last pixel."""
+    integral = np.pad(image.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
+    top, left, bottom, right = corners.T
+    sums: np.ndarray = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
+    return sums
 
 
 def gains(values: np.ndarray, alpha: np.ndarray, canvas: np.ndarray, target: np.ndarray, fitted: bool) -> np.ndarray:
