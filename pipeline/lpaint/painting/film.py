@@ -60,6 +60,9 @@ def write_film(
                     encoder.add(frame)
                 encoder.finish()
         except av.error.FFmpegError as error:
+            if isinstance(error, OSError):
+                # A full disk, say, which has nothing to do with the format.
+                raise
             raise ImageError(f"{path}: the film cannot be encoded ({error.strerror}); try another format") from None
 
 
