@@ -21,7 +21,7 @@ from lpaint.painting.model import OnnxPainter, packaged_model
 from lpaint.painting.outputs import Saving, check_output, save
 from lpaint.painting.painter import EFFORT, Strokes, draw_strokes
 from lpaint.painting.picture import WORKING_SIDE, Painted, Plan, paint_picture
-from lpaint.painting.strokefile import read_strokes
+from lpaint.painting.strokefile import check_family, read_strokes
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Artwork:
             ParamsError: a side is below 1.
         """
         tall, wide = self._sides(width, height)
-        return to_pixels(Painted(self._painted.strokes, tall, wide, self._finished(tall, wide)).canvas(self._model))
+        same = (wide, tall) == self.size
+        return to_pixels((self._painted if same else Painted(self._painted.strokes, tall, wide)).canvas(self._model))
 
     def watch(self, width: int | None = None, height: int | None = None) -> Iterator[tuple[np.ndarray, Stroke]]:
         """Yield, for every stroke, the canvas that it lies on, float32 [3, height, width] in [0, 1], and the stroke.
@@ -105,10 +106,6 @@ class Artwork:
             raise ParamsError(f"a painting of {found[1]} x {found[0]} pixels is none; both sides must be at least 1")
         return found
 
-    def _finished(self, height: int, width: int) -> np.ndarray | None:
-        same = (height, width) == (self._painted.height, self._painted.width)
-        return self._painted.finished if same else None
-
 
 class Painter:
     """A trained agent that paints pictures.
@@ -129,7 +126,7 @@ class Painter:
     def paint(
         self,
         picture: "str | Path | Image.Image | np.ndarray",
-        strokes: int = 1000,
+        strokes: int = Plan.strokes,
         *,
         effort: int = EFFORT,
         size: tuple[int, int] | None = None,
@@ -162,11 +159,11 @@ class Painter:
         """The painting whose strokes ``Artwork.save`` or ``lpaint paint`` wrote to a .json.
 
         Raises:
-            ImageError: it is no such file, or its strokes are of another family than the agent's.
+            ImageError: it is no such file.
+            ModelError: its strokes are of another family than the agent's.
         """
         found = read_strokes(Path(path))
-        if found.family != self.model.family:
-            raise ImageError(f"{path}: holds strokes of family {found.family}, this agent paints {self.model.family}")
+        check_family(Path(path), found, self.model.family, self.model.parameters)
         return Artwork(self.model, Painted(found.strokes, found.height, found.width))
 
 

@@ -31,12 +31,13 @@ def save_curves(
 ) -> None:
     """Plot named (x, y) series, and shaded bands (x, low, high), to a PNG file.
 
-    ``legend``: name the series even if there is but one, and leave the bands, one for each series, unnamed.
+    A band of a series' name is drawn in its colour; others are named in the legend. ``legend``: have one even if there
+    is but one series.
     """
     figure, axes = _figure()
+    colours = {name: f"C{i}" for i, name in enumerate(series)}
     for name, (x, low, high) in (bands or {}).items():
-        colour = f"C{[key.split(' (')[0] for key in series].index(name)}" if legend else None
-        axes.fill_between(x, low, high, alpha=0.2, label=None if legend else name, color=colour)
+        axes.fill_between(x, low, high, alpha=0.2, label=None if name in series else name, color=colours.get(name))
     for name, (x, y) in series.items():
         axes.plot(x, y, label=name, marker="." if len(x) < 40 else "")
     axes.set(title=title, xlabel=x_label, ylabel=y_label)

@@ -1,12 +1,11 @@
 """``lpaint info`` and ``lpaint doctor``: what a model is, and whether all is well."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lpaint.cli.options import Onnx
+from lpaint.cli.options import Onnx, show_table
 from lpaint.errors import ExitCode
 
 
@@ -17,13 +16,7 @@ def info(
     """Show what an exported agent is: its strokes, its training, its tensors."""
     from lpaint.painting.model import describe
 
-    facts = describe(model)
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        typer.echo(f"{name:<{width}}  {value}")
+    show_table(describe(model), as_json)
 
 
 def doctor(onnx: Onnx = None) -> None:

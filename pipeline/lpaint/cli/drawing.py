@@ -20,7 +20,7 @@ from lpaint.cli.options import (
     sized,
     wanted_size,
 )
-from lpaint.errors import ModelError, ParamsError
+from lpaint.errors import ParamsError
 
 
 def render(
@@ -45,21 +45,17 @@ def render(
     from lpaint.cli.files import Job, outputs_to_write
     from lpaint.painting.outputs import Saving, check_output, save
     from lpaint.painting.picture import Painted
-    from lpaint.painting.strokefile import read_strokes
+    from lpaint.painting.strokefile import check_family, read_strokes
 
+    wanted = wanted_size(size, scale)
     saving = Saving(animate, fps, seconds)
     for path in output:
         check_output(path, saving)
     targets = outputs_to_write(Job(file, tuple(output)), overwrite, skip_existing=False)
     found = read_strokes(file)
     model = load_model(onnx, device, threads, announce=False)
-    parameters = found.strokes.values.shape[1]
-    if found.family != model.family or (len(found.strokes) and parameters != model.parameters):
-        raise ModelError(
-            f"{file}: holds strokes of family {found.family} with {parameters} numbers, but the model paints "
-            f"{model.family} with {model.parameters}; name one of that family by --onnx"
-        )
-    height, width = sized(wanted_size(size, scale), found.height, found.width)
+    check_family(file, found, model.family, model.parameters)
+    height, width = sized(wanted, found.height, found.width)
     painted = Painted(found.strokes, height, width)
     for path in targets:
         save(path, model, painted, saving)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lpaint.cli.options import show_table
 from lpaint.errors import ParamsError
 
 track_app = typer.Typer(help="Tracked runs.", no_args_is_help=True, rich_markup_mode=None)
@@ -62,13 +63,7 @@ def gans(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     """List the discriminators that may reward the agent (agent.gan)."""
     from lpaint.gan import gan_summaries
 
-    summaries = {"none": "no discriminator: the L2 reward alone", **gan_summaries()}
-    if as_json:
-        typer.echo(json.dumps(summaries, indent=2))
-        return
-    width = max(map(len, summaries))
-    for name, summary in summaries.items():
-        typer.echo(f"{name:<{width}}  {summary}")
+    show_table({"none": "no discriminator: the L2 reward alone", **gan_summaries()}, as_json)
 
 
 def bench(

@@ -1,6 +1,8 @@
 """Options that several commands share, and what they mean together."""
 
+import json
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +52,18 @@ DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 = all cores.")]
 
 
+def show_table(rows: Mapping[str, object], as_json: bool = False) -> None:
+    """Print names and what there is to say of each, in two columns or as JSON."""
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    width = max(map(len, rows), default=0)
+    for name, value in rows.items():
+        typer.echo(f"{name:<{width}}  {value}")
+
+
 def load_model(onnx: Path | None, device: Device, threads: int, announce: bool) -> "OnnxPainter":
+    """The agent at ``onnx``, or the one in the box; ``announce`` says where ``auto`` computes."""
     from lpaint.painting.model import OnnxPainter, packaged_model
 
     model = OnnxPainter(onnx or packaged_model(), device.value, threads)

@@ -78,7 +78,7 @@ class Format(StrEnum):
     json = "json"
 
 
-_DETAILS = {Detail.low: (250, 8), Detail.medium: (1000, 8), Detail.high: (4000, 16)}
+_DETAILS = {Detail.low: (250, 8), Detail.medium: (DEFAULT_STROKES, DEFAULT_EFFORT), Detail.high: (4000, 16)}
 
 
 def paint(
@@ -167,6 +167,7 @@ def paint(
     if overwrite and skip_existing:
         raise ParamsError("--overwrite and --skip-existing contradict each other; give the one or the other")
     ground = None if background is None else parse_colour(background)
+    wanted = wanted_size(size, scale)
     plan = Plan(*_spending(strokes, detail, effort, divide, steps), ground, stroke_order.value)
     cells = None if pixel_art is None else PixelArt(pixel_art, _palette(palette), dither)
     saving = Saving(animate, fps, seconds, cells, alpha is Alpha.keep)
@@ -178,7 +179,7 @@ def paint(
     if to_stdout and as_json:
         raise ParamsError("--json and a painting would both go to standard output; name a file by -o")
     model = load_model(onnx, device, threads, announce=not quiet and not as_json)
-    work = _Work(model, plan, saving, wanted_size(size, scale), ground or WHITE, f".{kinds[0]}")
+    work = _Work(model, plan, saving, wanted, ground or WHITE, f".{kinds[0]}")
     say = _Voice(quiet or as_json, verbose, to_stdout)
     for job in jobs:
         work.do(job, overwrite, skip_existing, say)

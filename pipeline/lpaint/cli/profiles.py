@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lpaint.cli.options import show_table
+
 app = typer.Typer(help="Ready-made parameters, merged into params.yaml.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -13,10 +15,7 @@ def profile_list() -> None:
     """Name the profiles of the repository in this folder."""
     from lpaint.profiles import list_profiles
 
-    found = list_profiles(Path())
-    width = max((len(name) for name, _ in found), default=0)
-    for name, summary in found:
-        typer.echo(f"{name:<{width}}  {summary}")
+    show_table(dict(list_profiles(Path())))
 
 
 @app.command("show")

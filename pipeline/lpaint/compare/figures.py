@@ -119,9 +119,10 @@ def _means(
             continue
         grid = np.linspace(low, high, _POINTS)
         values = np.array([np.interp(grid, xs, ys) for xs, ys in parts])
-        series[f"{name} (n = {len(parts)})"] = (grid.tolist(), values.mean(0).tolist())
+        counted = f"{name} (n = {len(parts)})"
+        series[counted] = (grid.tolist(), values.mean(0).tolist())
         if len(parts) > 1:
-            bands[name] = (grid.tolist(), values.min(0).tolist(), values.max(0).tolist())
+            bands[counted] = (grid.tolist(), values.min(0).tolist(), values.max(0).tolist())
     return series, bands
 
 

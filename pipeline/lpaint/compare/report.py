@@ -50,7 +50,7 @@ def compare(
     """
     store = RunStore(uri)
     selection = select_trainings(store, by, where or {}, tuple(JUDGES))
-    selection.left_out += notes_on_experiments(list_experiments(repository_root()), store.runs("train_agent"))
+    selection.left_out += notes_on_experiments(list_experiments(repository_root()), selection.tracked)
     if len(selection.trainings) < 2:
         found = "one finished training" if selection.trainings else "no finished training"
         why = f" ({'; '.join(selection.left_out)})" if selection.left_out else ""

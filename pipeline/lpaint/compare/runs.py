@@ -58,10 +58,12 @@ class Training:
 class Selection:
     """Trainings to compare, and what a reader must know of those left out.
 
-    ``by``: the parameters compared; ``differing``: others that are not the same in all, with their values.
+    ``by``: the parameters compared; ``tracked``: all trainings in the store; ``differing``: other parameters that are
+    not the same in all, with their values.
     """
 
     by: tuple[str, ...]
+    tracked: list[TrackedRun]
     trainings: list[Training] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     differing: dict[str, list[str]] = field(default_factory=dict)
@@ -91,7 +93,7 @@ def select_trainings(store: RunStore, by: Sequence[str], where: dict[str, str], 
         ParamsError: no run has a parameter of such a name.
     """
     runs = store.runs("train_agent")
-    selection = Selection(tuple(by))
+    selection = Selection(tuple(by), runs)
     if runs:
         known = {name for run in runs for name in run.params}
         for name in (*by, *where):

@@ -1,6 +1,7 @@
 """What every GAN is made of: a discriminator network on pairs of pictures, the loss that trains it, and a score."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -42,10 +43,10 @@ class Gan(nn.Module, ABC):
         """Called with each batch [B, 6, S, S], before scores are asked for, for scores that are relative to others."""
 
 
-def slope_norms(gan: Gan, at: Tensor) -> Tensor:
-    """Length of the score's gradient at pairs [B, 6, S, S], over all six channels: [B], differentiable."""
+def slope_norms(score: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """Length of a score's gradient at pairs [B, 6, S, S], over all six channels: [B], differentiable."""
     at = at.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(gan(at).sum(), at, create_graph=True)
+    (slope,) = torch.autograd.grad(score(at).sum(), at, create_graph=True)
     # The small constant keeps the norm's derivative finite where the slope is zero.
     return (slope.flatten(1).square().sum(1) + 1e-12).sqrt()
 

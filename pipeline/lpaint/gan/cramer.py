@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lpaint.gan.base import Gan, Metrics, between
+from lpaint.gan.base import Gan, Metrics, between, slope_norms
 from lpaint.params import CramerSettings
 
 
@@ -39,10 +39,10 @@ class Cramer(Gan):
         """See ``Gan.loss``."""
         on_real, on_fake = self._features(real), self._features(fake)
         distance = energy_distance(on_real, on_fake)
-        middle = between(real, fake, generator).detach().requires_grad_()
-        worth = witness(self._features(middle), on_real, on_fake)
-        (slope,) = torch.autograd.grad(worth.sum(), middle, create_graph=True)
-        penalty = ((slope.flatten(1).square().sum(1) + 1e-12).sqrt() - 1).square().mean()
+        slopes = slope_norms(
+            lambda pairs: witness(self._features(pairs), on_real, on_fake), between(real, fake, generator)
+        )
+        penalty = (slopes - 1).square().mean()
         loss = -distance + self.settings.gradient_penalty * penalty
         return loss, {"energy_distance": distance.detach(), "gradient_penalty": penalty.detach()}
 

@@ -1,9 +1,7 @@
 """The hinge loss of SNGAN and SAGAN, whose discriminators are bounded by spectral norms alone."""
 
-from typing import ClassVar
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lpaint.gan.base import Gan, Metrics
@@ -11,11 +9,6 @@ from lpaint.gan.base import Gan, Metrics
 
 class _Hinge(Gan):
     """Descend E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))]; the score is D itself."""
-
-    summary: ClassVar[str] = ""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__(network)
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """See ``Gan.loss``."""

@@ -16,7 +16,7 @@ from lpaint.errors import ImageError, ParamsError
 from lpaint.files import replacing
 
 WHITE = (1.0, 1.0, 1.0)
-# Below this side a picture says nothing, and above it Pillow's own limit on pixels has long spoken.
+# What is taken for a picture in a folder; a file that is named is tried whatever its suffix.
 _READABLE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".jp2")
 STDIO = Path("-")
 

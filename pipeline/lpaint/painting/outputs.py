@@ -10,7 +10,7 @@ import numpy as np
 
 from lpaint.errors import ImageError, ParamsError
 from lpaint.painting.film import FILMS, write_film
-from lpaint.painting.image import STDIO, to_pixels, write_pixels
+from lpaint.painting.image import to_pixels, write_pixels
 from lpaint.painting.model import OnnxPainter
 from lpaint.painting.picture import Painted
 from lpaint.painting.pixelart import pixel_art
@@ -103,6 +103,3 @@ def save_to_stdout(
         with file.open("rb") as stream:
             shutil.copyfileobj(stream, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-
-
-__all__ = ["STDIO", "WRITABLE", "PixelArt", "Saving", "check_output", "save", "save_to_stdout"]

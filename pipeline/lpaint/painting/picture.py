@@ -36,9 +36,9 @@ class Plan:
         return self.steps * model.bundle * (1 + tiles)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Painted:
-    """A finished painting: ``strokes``, its size in pixels, and, if that is at hand, its canvas [3, H, W] in [0, 1]."""
+    """A finished painting: ``strokes``, its size in pixels, and its canvas [3, H, W] in [0, 1], once it was drawn."""
 
     strokes: Strokes
     height: int
@@ -47,10 +47,9 @@ class Painted:
 
     def canvas(self, model: PaintingModel) -> np.ndarray:
         """The painting [3, height, width] in [0, 1]."""
-        if self.finished is not None:
-            return self.finished
-        *_, canvas = draw_strokes(model, self.strokes, self.height, self.width)
-        return canvas
+        if self.finished is None:
+            *_, self.finished = draw_strokes(model, self.strokes, self.height, self.width)
+        return self.finished
 
 
 def paint_picture(

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lpaint.errors import ImageError
+from lpaint.errors import ImageError, ModelError
 from lpaint.painting.fit import COLOUR
 from lpaint.painting.image import writing
 from lpaint.painting.painter import Strokes
@@ -76,6 +76,20 @@ def read_strokes(path: Path) -> StrokeFile:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ImageError(f"{path}: is no strokes file of this version ({reason}); write it anew") from None
+
+
+def check_family(path: Path, found: StrokeFile, family: str, parameters: int) -> None:
+    """Refuse strokes that a model of ``family``, whose strokes have so many ``parameters``, cannot draw.
+
+    Raises:
+        ModelError: they are of another family.
+    """
+    numbers = found.strokes.values.shape[1]
+    if found.family != family or (len(found.strokes) and numbers != parameters):
+        raise ModelError(
+            f"{path}: holds strokes of family {found.family} with {numbers} numbers, but the model paints "
+            f"{family} with {parameters}; name one of that family by --onnx"
+        )
 
 
 def _parsed(content: Any) -> StrokeFile:
