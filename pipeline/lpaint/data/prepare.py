@@ -128,9 +128,8 @@ def _decode_all(params: Params, source: Source, names: list[str], path: Path) ->
     job = (source, params.data.size, params.data.fit, path)
     workers = worker_count(params)
     if workers == 1 or len(names) < 4 * _CHUNK:
-        _employ(*job)
-        yield from map(_work, enumerate(names))
-        _employment.clear()
+        decode = _decoder(*job)
+        yield from (decode(*task) for task in enumerate(names))
         return
     remaining = enumerate(names)
     try:
@@ -152,8 +151,12 @@ def _decode_all(params: Params, source: Source, names: list[str], path: Path) ->
 _employment: list[Callable[[int, str], _Decoded]] = []
 
 
-def _employ(source: Source, size: int, fit: str, path: Path) -> None:
-    _employment.append(partial(_decode_one, source, size, fit, np.load(path, mmap_mode="r+")))
+def _employ(*job: Any) -> None:
+    _employment.append(_decoder(*job))
+
+
+def _decoder(source: Source, size: int, fit: str, path: Path) -> Callable[[int, str], _Decoded]:
+    return partial(_decode_one, source, size, fit, np.load(path, mmap_mode="r+"))
 
 
 def _work(task: tuple[int, str]) -> _Decoded:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lpaint.painting.fit import COLOUR, fit_colour
+from lpaint.painting.fit import COLOUR, Moments
 from lpaint.painting.geometry import Box, pixel_coordinates
 
 # What share of a tile's error a stroke is expected to mend where the model was never asked, and at the least: at first
@@ -155,12 +155,5 @@ def gains(values: np.ndarray, alpha: np.ndarray, canvas: np.ndarray, target: np.
 
     ``canvas`` and ``target`` [3, h, w]; ``fitted``: the strokes take the best colours for their shapes.
     """
-    colour = values[:, -COLOUR:]
-    if fitted:
-        colour = fit_colour(canvas, alpha, colour, target)
-    # |r|^2 - |r - alpha (c - canvas)|^2 with r = target - canvas, expanded so that no [K, 3, h, w] is made.
-    paint, squared = alpha.reshape(len(alpha), -1), np.square(alpha).reshape(len(alpha), -1)
-    bare, missing = canvas.reshape(COLOUR, -1).T, (target - canvas).reshape(COLOUR, -1).T
-    helps = (paint @ missing) * colour - paint @ (missing * bare)
-    costs = squared.sum(1)[:, None] * np.square(colour) - 2 * colour * (squared @ bare) + squared @ np.square(bare)
-    return (2 * helps - costs).sum(1)
+    moments, colour = Moments.of(canvas, alpha, target), values[:, -COLOUR:]
+    return moments.gains(moments.best_colour(colour) if fitted else colour)
