@@ -5,22 +5,20 @@ stands still meanwhile. Adds a row a mark to NAME.json and to its table, NAME.ta
 """
 
 import json
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
-from lpaint.agent.model import TorchPaintingModel
 from lpaint.agent.training import AgentTraining, Progress
+from lpaint.bench.study import change_report, judge, mean_errors
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.device import choose_compute
-from lpaint.evaluation import evaluate, summarise
-from lpaint.files import write_json, write_text
 from lpaint.profiles import params_with
-from lpaint.strokes import exact_rasteriser, get_family
+from lpaint.renderer.networks import canvas_rasterisers
+from lpaint.strokes import get_family
 from lpaint.tracking import NullTracker
 
 ROOT = Path(__file__).parents[1]
@@ -47,47 +45,40 @@ def main(
     base = params.base.model_copy(update={"threads": threads or params.base.threads})
     params = params.model_copy(update={"agent": agent, "base": base})
     prepared, compute = PreparedData.load(data), choose_compute(params.base)
-    rows = prepared.split("test")[:images]
     marks = [60 * float(mark) for mark in minutes.split(",")]
     report = out / f"{report_name}.json"
-    out.mkdir(parents=True, exist_ok=True)
 
-    def judge(progress: Progress) -> None:
-        model = TorchPaintingModel(training.agent.actor.eval(), training.actor_settings, compute)
-        evaluation = evaluate(model, prepared.images, rows, prepared.names(rows), BUDGETS)
-        strokes = summarise(evaluation)["strokes"]
+    def mark(progress: Progress) -> None:
+        strokes, evaluation = judge(training, prepared, images, BUDGETS)
         row = {
             "minutes": round(progress.seconds / 60, 2),
             "updates": progress.update,
             "samples": progress.update * params.agent.batch_size,
             "transitions": progress.transitions,
-            "images": len(rows),
-            "l2": {budget: values["l2"]["mean"] for budget, values in strokes.items()},
+            "images": len(evaluation.rows),
+            "l2": mean_errors(strokes),
             "used": {budget: values["used"] for budget, values in strokes.items()},
             "compute": compute.as_dict(),
         }
-        curves = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-        curves.setdefault(profile, []).append(row)
-        write_json(report, curves)
-        write_text(report.with_suffix(".table.md"), table(curves))
+        change_report(report, lambda curves: {**curves, profile: [*curves.get(profile, []), row]}, table)
         print(profile, json.dumps(row), flush=True)
 
     def on_round(progress: Progress) -> None:
         if marks and progress.seconds >= marks[0]:
-            judge(progress)
+            mark(progress)
             while marks and progress.seconds >= marks[0]:
                 marks.pop(0)
             if not marks:
                 raise _EnoughError
 
-    rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=compute.compile)
+    rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute)
     with TemporaryDirectory() as folder:
         training = AgentTraining(params, prepared, compute, rasterisers, ResumeState(Path(folder)), NullTracker())
         try:
-            judge_end = training.run(on_round).progress
+            end = training.run(on_round).progress
         except _EnoughError:
             return
-        judge(judge_end)
+        mark(end)
 
 
 def table(curves: dict[str, Any]) -> str:

@@ -13,13 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from lpaint.agent.model import TorchPaintingModel
 from lpaint.agent.training import AgentTraining
+from lpaint.bench.study import add_cell, judge, mean_errors, read_report
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, choose_compute
-from lpaint.evaluation import evaluate, neural_gap, summarise
-from lpaint.files import write_json, write_text
+from lpaint.evaluation import neural_gap
 from lpaint.params import Params
 from lpaint.profiles import params_with
 from lpaint.renderer.networks import NeuralRenderer, canvas_rasterisers
@@ -50,28 +49,25 @@ def main(
     params = params.model_copy(update={"agent": agent, "base": base})
     prepared = PreparedData.load(data)
     compute = choose_compute(params.base)
-    out.mkdir(parents=True, exist_ok=True)
     report = out / f"{report_name}.json"
     for name in families.split(","):
         variant = params.model_copy(update={"stroke": params.stroke.model_copy(update={"family": name})})
         network: NeuralRenderer | None = None
         for renderer in renderers.split(","):
-            cells = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-            if f"{name}/{renderer}" in cells:
+            if f"{name}/{renderer}" in read_report(report):
                 continue
             if network is None:
                 network, drawn = pretrain(variant, compute)
             agent = params.agent.model_copy(update={"renderer": renderer})
             variant = variant.model_copy(update={"agent": agent})
             drawing = canvas_rasterisers(get_family(name), compute, network if renderer == "neural" else None)
-            cell = train(variant, prepared, compute, drawing)
-            cell |= judge(cell.pop("training"), network, prepared, compute, images)
+            training, cell = train(variant, prepared, compute, drawing)
+            strokes, evaluation = judge(training, prepared, images, BUDGETS)
+            seen = training.params.agent.max_steps * training.params.agent.bundle
+            gap = neural_gap(network, get_family(name), evaluation.strokes, seen)
+            cell |= {"images": len(evaluation.rows), "l2": mean_errors(strokes), "gap": gap}
             cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}
-            # Read again: another process may have added its own cells.
-            cells = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-            cells[f"{name}/{renderer}"] = cell
-            write_json(report, dict(sorted(cells.items())))
-            write_text(report.with_suffix(".table.md"), table(cells))
+            add_cell(report, f"{name}/{renderer}", cell, table)
             print(name, renderer, json.dumps({key: value for key, value in cell.items() if key != "curve"}), flush=True)
 
 
@@ -85,31 +81,18 @@ def pretrain(params: Params, compute: Compute) -> tuple[NeuralRenderer, dict[str
 
 def train(
     params: Params, data: PreparedData, compute: Compute, rasterisers: Callable[[int], Rasteriser]
-) -> dict[str, Any]:
-    """Train a cell."""
+) -> tuple[AgentTraining, dict[str, Any]]:
+    """Train a cell; the finished training and what there is to say of it."""
     with TemporaryDirectory() as folder:
         training = AgentTraining(params, data, compute, rasterisers, ResumeState(Path(folder)), NullTracker())
         training.run()
     curve = [{key: row[key] for key in ("update", "seconds", "l2", "reward")} for row in training.progress.curve]
-    return {
-        "training": training,
+    return training, {
         "updates": training.progress.update,
         "seconds": round(training.progress.seconds, 1),
         "validation_reward": round(max(row["reward"] for row in curve), 4),
         "curve": curve,
     }
-
-
-def judge(
-    training: AgentTraining, network: NeuralRenderer, data: PreparedData, compute: Compute, images: int
-) -> dict[str, Any]:
-    """Test L2 by strokes, and the gap between neural and exact strokes among those that the agent paints."""
-    model = TorchPaintingModel(training.agent.actor.eval(), training.actor_settings, compute)
-    rows = data.split("test")[:images]
-    evaluation = evaluate(model, data.images, rows, data.names(rows), BUDGETS)
-    strokes = summarise(evaluation)["strokes"]
-    gap = neural_gap(network, model.family, evaluation.strokes, model.max_steps * model.bundle)
-    return {"images": len(rows), "l2": {budget: row["l2"]["mean"] for budget, row in strokes.items()}, "gap": gap}
 
 
 def table(cells: dict[str, Any]) -> str:

@@ -7,9 +7,6 @@ holds already are left alone, so that the command can be stopped and repeated, a
 Writes NAME.json and its table, NAME.table.md.
 """
 
-import fcntl
-import json
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -18,16 +15,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from lpaint.agent.model import TorchPaintingModel
 from lpaint.agent.training import AgentTraining
+from lpaint.bench.study import add_cell, judge, mean_errors, read_report
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, choose_compute
-from lpaint.evaluation import evaluate, summarise
-from lpaint.files import write_json, write_text
 from lpaint.params import Params, parse_params
 from lpaint.profiles import params_with
-from lpaint.strokes import exact_rasteriser, get_family
+from lpaint.renderer.networks import canvas_rasterisers
+from lpaint.strokes import get_family
 from lpaint.tracking import start_run
 
 ROOT = Path(__file__).parents[1]
@@ -100,15 +96,14 @@ def main(
 ) -> None:
     """Train and judge every cell and seed that the report lacks."""
     prepared = PreparedData.load(data)
-    out.mkdir(parents=True, exist_ok=True)
     report = out / f"{report_name}.json"
     for name in cells.split(";") if cells else CELLS:
         for seed in map(int, seeds.split(",")):
-            if f"{name}/{seed}" in _read(report):
+            if f"{name}/{seed}" in read_report(report):
                 continue
             params = variant(CELLS[name], seed, updates, threads)
             cell = run_cell(name, params, prepared, choose_compute(params.base), images)
-            _add(report, f"{name}/{seed}", cell)
+            add_cell(report, f"{name}/{seed}", cell, table)
             print(name, seed, cell["seconds"], cell["l2"], flush=True)
 
 
@@ -128,23 +123,21 @@ def variant(changes: dict[str, Any], seed: int, updates: int, threads: int) -> P
 
 def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, images: int) -> dict[str, Any]:
     """Train one cell and judge the actor of its best validation."""
-    rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=compute.compile)
+    rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute)
     with start_run("study", params) as tracker, TemporaryDirectory() as folder:
         tracker.set_tags({"study": "learning", "cell": name})
         training = AgentTraining(params, data, compute, rasterisers, ResumeState(Path(folder)), tracker)
         training.run()
         progress = training.progress
-        model = TorchPaintingModel(training.agent.actor.eval(), training.actor_settings, compute)
-        rows = data.split("test")[:images]
-        strokes = summarise(evaluate(model, data.images, rows, data.names(rows), BUDGETS))["strokes"]
-        errors = {budget: row["l2"]["mean"] for budget, row in strokes.items()}
+        strokes, evaluation = judge(training, data, images, BUDGETS)
+        errors = mean_errors(strokes)
         tracker.log_metrics({f"test/l2_{budget}": value for budget, value in errors.items()})
     return {
         "updates": progress.update,
         "samples": progress.update * params.agent.batch_size,
         "transitions": progress.transitions,
         "seconds": round(progress.seconds, 1),
-        "images": len(rows),
+        "images": len(evaluation.rows),
         "l2": errors,
         "curve": [{key: round(row[key], 6) for key in ("update", "seconds", "l2")} for row in progress.curve],
         "compute": compute.as_dict(),
@@ -173,19 +166,6 @@ def table(cells: dict[str, Any]) -> str:
 def _overall(group: list[dict[str, Any]]) -> float:
     """One number for a cell: the geometric mean of its errors over budgets and seeds."""
     return float(np.exp(np.mean([np.log(list(cell["l2"].values())) for cell in group])))
-
-
-def _read(report: Path) -> dict[str, Any]:
-    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-
-
-def _add(report: Path, key: str, cell: dict[str, Any]) -> None:
-    """Add a cell to the report, which other processes may be writing too."""
-    with report.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        cells = dict(sorted({**_read(report), key: cell}.items()))
-        write_json(report, cells)
-        write_text(report.with_suffix(".table.md"), table(cells))
 
 
 if __name__ == "__main__":

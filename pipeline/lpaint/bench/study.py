@@ -1,0 +1,51 @@
+"""What the studies in ``benchmarks/`` share: how a training is judged, and reports that processes may share."""
+
+import fcntl
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lpaint.agent.model import TorchPaintingModel
+from lpaint.agent.training import AgentTraining
+from lpaint.data.dataset import PreparedData
+from lpaint.evaluation import Evaluation, evaluate, summarise
+from lpaint.files import write_json, write_text
+
+
+def judge(
+    training: AgentTraining, data: PreparedData, images: int, budgets: Sequence[int]
+) -> tuple[dict[str, Any], Evaluation]:
+    """The actor as it is, on the first test pictures: the summary's figures by stroke budget, and the evaluation."""
+    model = TorchPaintingModel(training.actor.eval(), training.actor_settings, training.compute)
+    rows = data.split("test")[:images]
+    evaluation = evaluate(model, data.images, rows, data.names(rows), budgets)
+    return summarise(evaluation)["strokes"], evaluation
+
+
+def mean_errors(strokes: dict[str, Any]) -> dict[str, float]:
+    """Mean L2 by stroke budget, from a summary's figures."""
+    return {budget: row["l2"]["mean"] for budget, row in strokes.items()}
+
+
+def read_report(report: Path) -> dict[str, Any]:
+    """What the report holds so far; nothing if it is not there."""
+    cells: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    return cells
+
+
+def add_cell(report: Path, key: str, cell: dict[str, Any], table: Callable[[dict[str, Any]], str]) -> None:
+    """Put a cell into a report, whose cells are sorted by key; see ``change_report``."""
+    change_report(report, lambda cells: dict(sorted({**cells, key: cell}.items())), table)
+
+
+def change_report(
+    report: Path, change: Callable[[dict[str, Any]], dict[str, Any]], table: Callable[[dict[str, Any]], str]
+) -> None:
+    """Rewrite a report NAME.json by ``change``, and its table, NAME.table.md; one process at a time."""
+    report.parent.mkdir(parents=True, exist_ok=True)
+    with report.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cells = change(read_report(report))
+        write_json(report, cells)
+        write_text(report.with_suffix(".table.md"), table(cells))
