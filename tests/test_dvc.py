@@ -85,7 +85,7 @@ def _kill_in_training(repository: Repository) -> None:
     )
     resume = repository.root / ".lpaint" / "resume"
     deadline = time.monotonic() + 600
-    while not list(resume.glob("train_agent-*/checkpoint.pt")):
+    while not list(resume.glob("train_agent-*/checkpoint-*.pt")):
         assert running.poll() is None, "the chain ended before the agent had a checkpoint"
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -105,7 +105,9 @@ def test_chain_survives_a_kill_and_then_has_nothing_left_to_do(repository: Repos
     untracked = repository.run("git", "status", "--porcelain", "-uall").splitlines()
     allowed = ("dvc.lock", "reports/", "exports/")
     assert all(line[3:].startswith(allowed) for line in untracked), untracked
-    assert not list((repository.root / ".lpaint/resume").glob("*/checkpoint.pt")), "a finished training leaves no state"
+    assert not list((repository.root / ".lpaint/resume").glob("*/checkpoint-*.pt")), (
+        "a finished training leaves no state"
+    )
 
 
 def test_exported_actor_paints(repository: Repository) -> None:

@@ -4,7 +4,6 @@ import fcntl
 import json
 import multiprocessing
 import threading
-import zipfile
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lpaint.checkpoint import ResumeState, generator_state, restore_generator, resume_state
-from lpaint.errors import ModelError, TrainingError
+from lpaint.checkpoint import generator_state, restore_generator, resume_state
+from lpaint.errors import ModelError
 from lpaint.files import replacing, write_json, write_text
 from lpaint.paths import repository_root, resolve_data_path, resume_directory
 from lpaint.weights import load_weights, save_weights
@@ -73,52 +72,6 @@ def test_paths_hang_on_the_root_that_dvc_names(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", "/home/someone")
     assert resolve_data_path("~/a.zip") == Path("/home/someone/a.zip")
     assert resume_directory("train_agent", "0f") == tmp_path.resolve() / ".lpaint/resume/train_agent-0f"
-
-
-def test_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
-    resume = ResumeState(tmp_path / "state")
-    assert resume.load("cpu") is None
-    resume.save({"step": 3, "tensor": torch.arange(4), "curve": [{"l2": 0.5}]})
-    state = resume.load("cpu")
-    assert state is not None and state["step"] == 3 and state["curve"] == [{"l2": 0.5}]
-    assert torch.equal(state["tensor"], torch.arange(4))
-    resume.clear()
-    assert not resume.directory.exists()
-
-
-@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "zip", "program", "pickle bits"])
-def test_damaged_checkpoint_says_what_to_delete(tmp_path: Path, kind: str) -> None:
-    resume = ResumeState(tmp_path / "state")
-    resume.save({"tensor": torch.zeros(1000)})
-    content = resume.path.read_bytes()
-    if kind == "zip":
-        with zipfile.ZipFile(resume.path, "w") as archive:
-            archive.writestr("a", "a")
-    elif kind == "program":
-        torch.save({"network": nn.Linear(1, 1)}, resume.path)
-    else:
-        damaged = {"truncated": content[:500], "empty": b"", "text": b"text"}
-        resume.path.write_bytes(damaged.get(kind, content.replace(b"tensor", b"ten\xffor")))
-    with pytest.raises(TrainingError) as caught:
-        resume.load("cpu")
-    message = str(caught.value)
-    assert message.startswith(f"{resume.path}: the checkpoint is damaged (")
-    assert message.endswith(f"); delete {resume.directory} to start over")
-    assert message.isprintable() and "damaged ()" not in message and len(message) < 400
-
-
-def test_failed_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    resume = ResumeState(tmp_path)
-    resume.save({"step": 1})
-
-    def full(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="no space"):
-        resume.save({"step": 2})
-    assert resume.load("cpu") == {"step": 1} and list(tmp_path.iterdir()) == [resume.path]
 
 
 def test_resume_folder_is_keyed_by_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ PLUMBING = {
     "__init__.py",
     "errors.py",
     "files.py",
+    "interruption.py",
     "params.py",
     "paths.py",
     "provenance.py",

@@ -1,5 +1,6 @@
 """N + N = 2N: a training that was stopped and resumed ends with exactly the weights of an unbroken one."""
 
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from tiny import tiny_params
 
+from lpaint.agent.divergence import DivergenceError, RoundMetrics
 from lpaint.agent.training import AgentTraining, Progress, TrainingResult
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
@@ -106,9 +108,9 @@ def test_agent_stops_at_a_loss_that_is_not_finite(chain: Path, tmp_path: Path) -
     training = _agent(tiny_params(), chain, tmp_path)
     with torch.no_grad():
         next(training.agent.critic.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"no longer finite in the updates before 4; .*lower the learning rates"):
+    with pytest.raises(TrainingError, match=r"nan in update 1; there is no checkpoint yet; lower the learning rates"):
         training.run()
-    assert not (tmp_path / "checkpoint.pt").exists()
+    assert not training.resume.checkpoints
 
 
 def test_frozen_discriminator_stays_as_it_was(chain: Path, tmp_path: Path) -> None:
@@ -185,3 +187,119 @@ def test_learning_rates_follow_their_schedule(
     for training.progress.update in (0, 4, 8, 12):
         factors.append(training._learning_rate_factor(training.progress.update / 16))
     assert factors == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_training_steps_back_at_half_the_rates(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = _agent(tiny_params(agent={"on_divergence": "step_back", "checkpoint_every": 4}), chain, tmp_path)
+    spoilt = []
+
+    def spoil(progress: Progress) -> None:
+        if progress.update == 8 and not spoilt:
+            spoilt.append(training._learning_rate_factor(0.5))
+            with torch.no_grad():
+                next(training.agent.critic.parameters()).fill_(float("nan"))
+
+    result = training.run(spoil)
+    assert "it goes on from update 8 with learning rates divided by 2" in capsys.readouterr().err
+    assert result.progress.update == 16 and result.progress.setbacks == 1
+    assert training._learning_rate_factor(0.5) == pytest.approx(spoilt[0] / 2)
+    assert all(torch.isfinite(value).all() for value in result.actor.state_dict().values())
+
+
+def test_a_training_that_always_diverges_gives_up(chain: Path, tmp_path: Path) -> None:
+    training = _agent(tiny_params(agent={"on_divergence": "step_back", "checkpoint_every": 8}), chain, tmp_path)
+
+    def spoil(progress: Progress) -> None:
+        if progress.update >= 8:
+            with torch.no_grad():
+                next(training.agent.actor.parameters()).fill_(float("nan"))
+
+    with pytest.raises(
+        TrainingError, match=r"diverged after 3 steps back: .*; the last good checkpoint is .*checkpoint-"
+    ):
+        training.run(spoil)
+    kept = training.resume.load("cpu")
+    assert kept is not None and all(torch.isfinite(value).all() for value in kept["agent"]["actor"].values())
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e9])
+def test_the_offending_update_is_named(value: float) -> None:
+    metrics = RoundMetrics(40)
+    for loss in (0.5, -value, 1.0):
+        metrics.add({"losses/actor": torch.tensor(loss), "losses/other": torch.tensor(1.0)})
+    with pytest.raises(DivergenceError, match=r"losses/actor was -(inf|1e\+09) in update 42"):
+        metrics.read()
+
+
+def test_metrics_that_are_not_always_logged_are_means_of_what_was() -> None:
+    metrics = RoundMetrics(0)
+    metrics.add({"critic": torch.tensor(1.0), "actor": torch.tensor(5.0)})
+    metrics.add({"critic": torch.tensor(2.0)})
+    assert metrics.read() == {"critic": 1.5, "actor": 5.0}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_training_with_a_checkpoint(
+    chain: Path, tmp_path: Path, signum: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = tiny_params(agent={"checkpoint_every": 16})
+    whole = _agent(params, chain, tmp_path / "whole").run()
+    with pytest.raises(KeyboardInterrupt):
+        _agent(params, chain, tmp_path / "parts").run(
+            lambda progress: signal.raise_signal(signum) if progress.update == 4 else None
+        )
+    assert "ends with a checkpoint after this round; once more to stop at once" in capsys.readouterr().err
+    parts = _agent(params, chain, tmp_path / "parts")
+    assert parts.progress.update == 8, "the round that was begun is ended, though no checkpoint was due"
+    assert torch.equal(_weights(parts.run()), _weights(whole))
+
+
+def test_a_second_signal_stops_at_once(chain: Path, tmp_path: Path) -> None:
+    training = _agent(tiny_params(agent={"checkpoint_every": 16}), chain, tmp_path)
+
+    def twice(progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        training.run(twice)
+    assert not training.resume.checkpoints
+
+
+def test_a_signal_ends_the_pretraining_with_a_checkpoint(tmp_path: Path) -> None:
+    def training(folder: str) -> RendererTraining:
+        params = tiny_params()
+        return RendererTraining(params, choose_compute(params.base), ResumeState(tmp_path / folder), NullTracker())
+
+    whole = training("whole")
+    whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        training("parts").run(lambda progress: signal.raise_signal(signal.SIGTERM) if progress.update == 13 else None)
+    parts = training("parts")
+    assert parts.progress.update == 14
+    parts.run()
+    assert parts.progress.curve == whole.progress.curve, "its training error, too, is of all updates"
+
+
+def test_a_training_goes_on_where_no_checkpoint_can_be_written(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(state: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(torch, "save", fail)
+        result = _agent(tiny_params(), chain, tmp_path).run()
+    assert result.progress.update == 16
+    assert "no checkpoint can be written there (" in capsys.readouterr().err
+
+
+def test_deterministic_kernels_can_be_asked_for(chain: Path, tmp_path: Path) -> None:
+    try:
+        training = _agent(tiny_params(base={"deterministic": True}), chain, tmp_path)
+        assert training.compute.deterministic and torch.are_deterministic_algorithms_enabled()
+        training.run()
+    finally:
+        torch.use_deterministic_algorithms(False)

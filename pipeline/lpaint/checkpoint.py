@@ -1,16 +1,21 @@
-"""Resume state of a training: one folder a configuration, outside DVC's outs, replaced atomically.
+"""Resume state of a training: one folder a configuration, outside DVC's outs.
 
 DVC deletes a stage's outs before it runs, and would carry a persistent one into runs with *other* parameters. So what a
 killed training needs to go on lies under ``.lpaint/resume/<stage>-<digest>/`` in the repository's root; the digest is
 of everything that decides what the training computes.
+
+A checkpoint appears whole or not at all, its checksum is part of its name, and the one before it is kept: whatever
+happens to a process or a file, there is a good one to go on from.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,46 +24,113 @@ from typing import Any
 import torch
 
 from lpaint.errors import TrainingError
-from lpaint.files import replacing
-from lpaint.paths import resume_directory
+from lpaint.files import replacing, sweep, write_json
+from lpaint.paths import RESUME_NOTE, resume_directory
+from lpaint.provenance import digest_file, git_commit
+
+_NAME = re.compile(r"checkpoint-(\d{6})-([0-9a-f]{16})\.pt")
+_KEPT = 2
 
 
 class ResumeState:
-    """The checkpoint of one training in its own folder."""
+    """The checkpoints of one training in their own folder.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.path = directory / "checkpoint.pt"
+    Args:
+        directory: the folder, made at the first save.
+        stage: the stage whose training it is.
+        key: the configuration (JSON values) that its checkpoints must have been made with.
+    """
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint by ``state`` (tensors, numbers, strings, lists and mappings of them)."""
-        with replacing(self.path) as temporary:
-            torch.save(state, temporary)
+    def __init__(self, directory: Path, stage: str = "", key: dict[str, Any] | None = None) -> None:
+        self.directory, self.stage, self.key = directory, stage, key or {}
 
-    def load(self, device: torch.device | str) -> dict[str, Any] | None:
-        """The last checkpoint with its tensors on ``device``; None where there is none.
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Files, the newest first."""
+        found = (path for path in self.directory.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name))
+        return sorted(found, reverse=True)
+
+    def save(self, state: dict[str, Any], note: str = "") -> None:
+        """Add a checkpoint of ``state`` (tensors, numbers, strings, lists and mappings of them); the two newest stay.
+
+        ``note`` tells people how far the training is.
 
         Raises:
-            TrainingError: the file is damaged.
+            TrainingError: it cannot be written, for want of space say; those that were there are left alone.
         """
-        if not self.path.is_file():
-            return None
+        before = self.checkpoints
+        serial = 1 + (_serial(before[0]) if before else 0)
+        commit = git_commit()
+        fresh = self.directory / "fresh.pt"
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            # On damaged bytes torch raises whatever it stumbles over: IndexError, UnicodeDecodeError, and so on.
-            # Its first sentence says what; the others advise how to switch the checks off.
-            reason = " ".join(str(error).split(". ")[0].split()) or type(error).__name__
+            with replacing(fresh) as temporary:
+                torch.save({"key": json.dumps(self.key, sort_keys=True), "commit": commit, "state": state}, temporary)
+            fresh.replace(self.directory / f"checkpoint-{serial:06d}-{digest_file(fresh)[:16]}.pt")
+            for old in before[_KEPT - 1 :]:
+                old.unlink()
+            about = {"stage": self.stage, "note": note, "saved": int(time.time()), "commit": commit, "key": self.key}
+            write_json(self.directory / RESUME_NOTE, about)
+        except (OSError, RuntimeError) as error:
+            # torch reports a full disk as a RuntimeError of its file format.
+            full = not os.statvfs(self.directory if self.directory.exists() else Path()).f_bavail
+            reason = "the disk is full" if full else _first_sentence(error)
             raise TrainingError(
-                f"{self.path}: the checkpoint is damaged ({reason}); delete {self.directory} to start over"
+                f"{self.directory}: no checkpoint can be written there ({reason}); make room or mend the folder"
             ) from None
-        return state
+
+    def load(self, device: torch.device | str) -> dict[str, Any] | None:
+        """The last good checkpoint's state with its tensors on ``device``; None where there is none.
+
+        A damaged checkpoint is passed over, with a sentence on stderr.
+
+        Raises:
+            TrainingError: all that are there are damaged, or one is of another configuration.
+        """
+        problem = ""
+        for path in self.checkpoints:
+            if problem:
+                print(f"{problem}; going on from the one before it", file=sys.stderr, flush=True)
+            content, problem = _read(path, device)
+            if content is not None:
+                self._check(path, content)
+                state: dict[str, Any] = content["state"]
+                return state
+        if problem:
+            raise TrainingError(f"{problem}; lpaint resume clean {self.directory.name} starts over")
+        return None
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """While a state is put to use: what does not fit the code is an error that says so.
+
+        Raises:
+            TrainingError: the checkpoint was made by code that kept other things.
+        """
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise TrainingError(
+                f"{self.directory}: the checkpoint was made by another version of lpaint and does not fit this one "
+                f"({_first_sentence(error)}); lpaint resume clean {self.directory.name} starts "
+                "over, or take the code of that time"
+            ) from None
 
     def clear(self) -> None:
         """Remove the folder: the training is finished and its result is written."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _check(self, path: Path, content: dict[str, Any]) -> None:
+        if content["key"] != json.dumps(self.key, sort_keys=True):
+            other = _difference("", json.loads(content["key"]), json.loads(json.dumps(self.key)))
+            raise TrainingError(
+                f"{path}: is the checkpoint of another training, which differs in {other}; delete {self.directory} "
+            )
+        now = git_commit()
+        if content["commit"] != now:
+            was = content["commit"][:10] or "no commit"
+            print(f"the checkpoint was made by the code of {was}, and this is {now[:10] or 'no commit'}", flush=True)
 
 
 @contextmanager
@@ -88,7 +160,8 @@ def resume_state(stage: str, key: dict[str, Any]) -> Iterator[ResumeState]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield ResumeState(directory)
+        sweep(directory)
+        yield ResumeState(directory, stage, key)
 
 
 def generator_state(generator: torch.Generator) -> torch.Tensor:
@@ -99,3 +172,37 @@ def generator_state(generator: torch.Generator) -> torch.Tensor:
 def restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:
     """Set a generator to ``state``; generator states live on the CPU whatever the device."""
     generator.set_state(state.cpu())
+
+
+def _serial(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def _read(path: Path, device: torch.device | str) -> tuple[dict[str, Any] | None, str]:
+    """A checkpoint's content, or None and what is wrong with it."""
+    try:
+        if not path.stem.endswith(digest_file(path)[:16]):
+            return None, f"{path}: the checkpoint is damaged (its checksum is not that in its name)"
+        content = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(content, dict) or not {"key", "commit", "state"} <= content.keys():
+            return None, f"{path}: the checkpoint is damaged (it lacks what every checkpoint has)"
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        # On damaged bytes torch raises whatever it stumbles over: IndexError, UnicodeDecodeError, and so on.
+        return None, f"{path}: the checkpoint is damaged ({_first_sentence(error)})"
+    return content, ""
+
+
+def _first_sentence(error: Exception) -> str:
+    """What is wrong, on one line; what torch says after it is advice on how to switch its checks off."""
+    return " ".join(str(error).split(". ")[0].split())[:200] or type(error).__name__
+
+
+def _difference(prefix: str, theirs: Any, ours: Any) -> str:
+    """The first setting in which two configurations differ, with both values."""
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        return f"{prefix} ({theirs} there, {ours} here)"
+    name = next(name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name))
+    return _difference(f"{prefix}.{name}".lstrip("."), theirs.get(name), ours.get(name))

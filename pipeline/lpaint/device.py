@@ -3,6 +3,7 @@
 The same machine must always choose the same, or a resumed training would not be the same training.
 """
 
+import os
 import resource
 import shutil
 from contextlib import nullcontext
@@ -24,6 +25,7 @@ class Compute:
     precision: str
     threads: int
     compile: bool
+    deterministic: bool = False
 
     @property
     def torch_device(self) -> torch.device:
@@ -54,12 +56,16 @@ def choose_compute(base: Base) -> Compute:
     if device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not base.deterministic
+    if base.deterministic:
+        # cuBLAS is deterministic with a workspace of fixed size only; it reads this when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(base.deterministic)
     precision = base.precision
     if precision == "auto":
         precision = "bf16" if _has_fast_bf16(device) else "fp32"
     compiles = base.compile == "on" or (base.compile == "auto" and _can_compile(device))
-    return Compute(device, precision, torch.get_num_threads(), compiles)
+    return Compute(device, precision, torch.get_num_threads(), compiles, base.deterministic)
 
 
 def peak_memory() -> float:

@@ -29,6 +29,7 @@ class Base(Section):
     precision: Literal["auto", "fp32", "bf16"]
     threads: Count
     compile: Literal["auto", "on", "off"]
+    deterministic: bool
     tracking: Literal["mlflow", "jsonl"]
 
     @model_validator(mode="before")
@@ -186,6 +187,7 @@ class Agent(Section):
     tau: Rate
     max_gradient_norm: Annotated[float, Field(ge=0)]
     flip: bool
+    on_divergence: Literal["stop", "step_back"]
     actor: ActorNetwork
     critic: Network
     curriculum: Curriculum

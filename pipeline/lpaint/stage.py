@@ -1,16 +1,21 @@
 """How every stage runs: parameters in, one typed function, a tracked run, errors as one sentence."""
 
+import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from lpaint.errors import ExitCode, LpaintError
+from lpaint.files import sweep
+from lpaint.interruption import interrupt
 from lpaint.params import Params, load_params
 from lpaint.provenance import remember_output
 from lpaint.tracking import Tracker, start_run
 
+_OUTPUT_FOLDERS = ("data", "models", "reports", "exports")
+# Of a full, read-only or failing disk, and of files that may not be touched: the machine's fault, not the program's.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 Run = Callable[[Params, Tracker], None]
 
 
@@ -23,12 +28,23 @@ def run_stage(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
         outputs: files by whose content later stages find this run.
     """
     # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    for folder in _OUTPUT_FOLDERS:
+        sweep(Path(folder))
     try:
         run_tracked(name, run, outputs)
     except LpaintError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {name}: {where}{error.strerror}; make room or mend the permissions, then run the same again",
+            file=sys.stderr,
+        )
+        sys.exit(ExitCode.SOME_FAILED)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
@@ -41,7 +57,3 @@ def run_tracked(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
         run(params, tracker)
         for path in outputs:
             remember_output(tracker.run_id, path)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -48,7 +48,8 @@ class Pictures:
         if error is None:
             corner = torch.randint(size - window + 1, (2, len(canvas)), generator=generator, device=self.device)
         else:
-            chance = F.avg_pool2d(error[:, None], window, stride=1).flatten(1) + 1e-12
+            # An actor that fell apart paints what is no number; the updates' check has a better sentence for that.
+            chance = F.avg_pool2d(error.nan_to_num()[:, None], window, stride=1).flatten(1) + 1e-12
             corner = torch.stack(_row_and_column(torch.multinomial(chance, 1, generator=generator)[:, 0], size, window))
         offset = corner * parent // size
         steps = torch.arange(window, device=self.device)

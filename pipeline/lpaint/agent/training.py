@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from lpaint.agent.build import build_agent
+from lpaint.agent.divergence import DivergenceError, RoundMetrics, check_weights
 from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.exploration import build_exploration
 from lpaint.agent.model import TorchPaintingModel, build_actor
@@ -22,6 +22,7 @@ from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, peak_memory
 from lpaint.errors import TrainingError
+from lpaint.interruption import deferred
 from lpaint.metrics import l2, psnr, reward
 from lpaint.painting.painter import paint_by_error
 from lpaint.params import Params
@@ -29,6 +30,8 @@ from lpaint.plots import sheet
 from lpaint.replay import Sample, build_replay
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import Tracker
+
+_MOST_SETBACKS = 3
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Progress:
     rounds: int = 0
     transitions: int = 0
     seconds: float = 0.0
+    setbacks: int = 0
     best_l2: float = math.inf
     curve: list[dict[str, float]] = field(default_factory=list)
 
@@ -74,23 +78,6 @@ def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
         "data_source": params.data.source,
         "data_digest": data.digest,
     }
-
-
-class _Means:
-    """Means of logged scalars that need not all be logged every time."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, torch.Tensor] = {}
-        self._counts: Counter[str] = Counter()
-
-    def add(self, metrics: dict[str, torch.Tensor]) -> None:
-        for name, value in metrics.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] += 1
-
-    def read(self) -> dict[str, float]:
-        # The only place where a round waits for the device.
-        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
 
 
 class AgentTraining:
@@ -133,35 +120,43 @@ class AgentTraining:
         self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
         self.progress = Progress()
         self.best = self._actor_state()
-        state = resume.load(device)
-        if state is not None:
-            self.progress = Progress(**state["progress"])
-        self._set_canvas()
-        if state is not None:
-            self._restore(state)
+        if self._restore():
+            print(f"resumed at update {self.progress.update}", flush=True)
+        else:
+            self._set_canvas()
 
     def run(self, on_round: Callable[[Progress], None] | None = None) -> TrainingResult:
         """Train to ``agent.updates``; ``on_round`` is called after each round and may raise to stop.
 
+        A first Ctrl-C or SIGTERM lets the round end and a checkpoint be written.
+
         Raises:
-            TrainingError: a loss or a weight is no longer finite.
+            TrainingError: the training diverged, and ``agent.on_divergence`` is ``stop`` or did not help.
+            KeyboardInterrupt: somebody asked for the end.
         """
         total = self.settings.updates
         bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty())
-        with bar:
+        with bar, deferred("train_agent: ends with a checkpoint after this round") as interruption:
             while self.progress.update < total:
                 started, before = time.perf_counter(), self.progress.update
-                metrics = self._round()
+                try:
+                    metrics = self._round()
+                except DivergenceError as divergence:
+                    self._step_back(divergence)
+                    bar.update(self.progress.update - before)
+                    continue
                 self.progress.seconds += time.perf_counter() - started
                 done = self.progress.update
                 bar.update(done - before)
-                self._check_finite(metrics)
                 if metrics:
                     self._log(metrics, done - before, time.perf_counter() - started)
                 if self._passed(before, self.settings.validation.every):
                     self._validate()
-                if self._passed(before, self.settings.checkpoint_every):
+                if interruption.requested:
                     self._save()
+                    raise KeyboardInterrupt
+                if self._passed(before, self.settings.checkpoint_every):
+                    self._save_if_possible()
                 if on_round is not None:
                     on_round(self.progress)
         self.actor.load_state_dict(self.best)
@@ -179,18 +174,20 @@ class AgentTraining:
         self.progress.transitions += self.episode
         if self.progress.rounds < self.settings.warmup_rounds:
             return {}
-        means = _Means()
+        logged = RoundMetrics(self.progress.update)
         if self.settings.exploration != "none":
-            means.add(self.exploration.adapt(self.agent.state(self._even_sample())))
+            logged.add(self.exploration.adapt(self.agent.state(self._even_sample())))
         self.actor.train()
         if self.progress.update == 0:
             self.agent.warm_up_discriminator(self.replay, self.rng)
         for _ in range(min(self.settings.updates_per_round, self.settings.updates - self.progress.update)):
             share = self.progress.update / self.settings.updates
             beta = self.settings.per.beta + (1 - self.settings.per.beta) * share
-            means.add(self.agent.update(self.replay, beta, self._learning_rate_factor(share), self.rng))
+            logged.add(self.agent.update(self.replay, beta, self._learning_rate_factor(share), self.rng))
             self.progress.update += 1
-        return means.read()
+        metrics = logged.read()
+        check_weights(self.agent.networks(), self.progress.update)
+        return metrics
 
     def _even_sample(self) -> Sample:
         return self.replay.sample_evenly(self.settings.batch_size, self.rng)
@@ -212,7 +209,7 @@ class AgentTraining:
         self.replay = build_replay(settings.replay, capacity, canvas, action, device, settings.per)
 
     def _learning_rate_factor(self, share: float) -> float:
-        rise = min(1.0, (self.progress.update + 1) / max(1, self.settings.warmup_updates))
+        rise = min(1.0, (self.progress.update + 1) / max(1, self.settings.warmup_updates)) * 0.5**self.progress.setbacks
         if self.settings.schedule == "cosine":
             return rise * 0.5 * (1 + math.cos(math.pi * share))
         return rise * self.settings.decay_by ** sum(share >= decay for decay in self.settings.decay_at)
@@ -222,13 +219,32 @@ class AgentTraining:
         done = self.progress.update
         return done > before and (done // every > before // every or done >= self.settings.updates)
 
-    def _check_finite(self, metrics: dict[str, float]) -> None:
-        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if bad:
-            raise TrainingError(
-                f"train_agent: {bad[0]} was no longer finite in the updates before {self.progress.update}; the last "
-                f"good checkpoint is in {self.resume.directory}; lower the learning rates or agent.max_gradient_norm"
+    def _step_back(self, divergence: DivergenceError) -> None:
+        """Go on from the last good checkpoint at half the learning rates, or give up.
+
+        Raises:
+            TrainingError: that is not wanted, not possible, or was tried often enough.
+        """
+        setbacks = self.progress.setbacks + 1
+        wanted = self.settings.on_divergence == "step_back" and setbacks <= _MOST_SETBACKS
+        if not (wanted and self._restore()):
+            where = (
+                f"the last good checkpoint is in {self.resume.directory}"
+                if self.resume.checkpoints
+                else "there is no checkpoint yet"
             )
+            tried = f" after {setbacks - 1} steps back" if setbacks > 1 else ""
+            raise TrainingError(
+                f"train_agent: the training diverged{tried}: {divergence}; {where}; lower the learning rates or "
+                "agent.max_gradient_norm, or set agent.on_divergence to step_back"
+            )
+        self.progress.setbacks = setbacks
+        print(
+            f"train_agent: the training diverged: {divergence}; it goes on from update {self.progress.update} with "
+            f"learning rates divided by {2**setbacks}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _log(self, metrics: dict[str, float], updates: int, seconds: float) -> None:
         speed = {"charts/updates_per_second": updates / seconds}
@@ -277,22 +293,35 @@ class AgentTraining:
         averaged: Actor = self.agent.actor_target  # type: ignore[assignment]  # a copy of the actor
         return averaged if self.settings.actor.average else self.actor
 
-    def _save(self) -> None:
-        self.resume.save(
-            {
-                "progress": vars(self.progress),
-                "agent": self.agent.state_dict(),
-                "exploration": self.exploration.state_dict(),
-                "replay": self.replay.state_dict(),
-                "rng": generator_state(self.rng),
-                "best": self.best,
-            }
-        )
+    def _save_if_possible(self) -> None:
+        try:
+            self._save()
+        except TrainingError as error:
+            # A later one may succeed, and hours of training are worth more than the means to repeat them.
+            print(f"warning: {error}; the training goes on", file=sys.stderr, flush=True)
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.agent.load_state_dict(state["agent"])
-        self.exploration.load_state_dict(state["exploration"])
-        self.replay.load_state_dict(state["replay"])
-        restore_generator(self.rng, state["rng"])
-        self.best = state["best"]
-        print(f"resumed at update {self.progress.update}", flush=True)
+    def _save(self) -> None:
+        state = {
+            "progress": vars(self.progress),
+            "agent": self.agent.state_dict(),
+            "exploration": self.exploration.state_dict(),
+            "replay": self.replay.state_dict(),
+            "rng": generator_state(self.rng),
+            "best": self.best,
+        }
+        self.resume.save(state, f"update {self.progress.update} of {self.settings.updates}")
+
+    def _restore(self) -> bool:
+        """Take up the last good checkpoint; whether there is one."""
+        state = self.resume.load(self.compute.torch_device)
+        if state is None:
+            return False
+        with self.resume.fitting():
+            self.progress = Progress(**state["progress"])
+            self._set_canvas()
+            self.agent.load_state_dict(state["agent"])
+            self.exploration.load_state_dict(state["exploration"])
+            self.replay.load_state_dict(state["replay"])
+            restore_generator(self.rng, state["rng"])
+            self.best = state["best"]
+        return True

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lpaint import __version__
-from lpaint.cli import checks, drawing, laboratory, painting, profiles
+from lpaint.cli import checks, drawing, laboratory, painting, profiles, resume
 from lpaint.errors import ExitCode, LpaintError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command()(laboratory.promote)
 app.command()(laboratory.pull)
 app.add_typer(profiles.app, name="profile")
 app.add_typer(laboratory.track_app, name="track")
+app.add_typer(resume.app, name="resume")
 
 # What the commands about training import beyond the base install.
 _PIPELINE_ONLY = {"mlflow", "pydantic", "ruamel", "torch", "scipy", "matplotlib"}

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.device import Compute
 from lpaint.errors import TrainingError
+from lpaint.interruption import deferred
 from lpaint.params import Params
 from lpaint.renderer.losses import get_loss
 from lpaint.renderer.networks import NeuralRenderer, build_renderer, renderer_settings
@@ -57,27 +58,31 @@ class RendererTraining:
         held_out = torch.Generator(self.device).manual_seed(2**40)
         self.validation_shapes = self.family.sample(self.settings.validation_strokes, held_out)
         self.progress = RendererProgress()
+        self._recent: list[Tensor] = []
         self._restore()
 
     def run(self, on_update: Callable[[RendererProgress], None] | None = None) -> NeuralRenderer:
         """Train to ``renderer.updates`` and return the network in evaluation mode.
 
         Raises:
-            TrainingError: the loss is no longer finite.
+            TrainingError: the loss is no longer finite, or no checkpoint can be written.
+            KeyboardInterrupt: somebody asked for the end.
         """
         total, every = self.settings.updates, self.settings.validate_every
-        recent: list[Tensor] = []
-        with tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty()) as bar:
+        bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty())
+        with bar, deferred("pretrain_renderer: ends with a checkpoint after this update") as interruption:
             while self.progress.update < total:
-                recent.append(self._update())
+                self._recent.append(self._update())
                 self.progress.update += 1
                 bar.update()
                 done = self.progress.update
                 if done % every == 0 or done == total:
-                    self._validate(torch.stack(recent).mean().item())
-                    recent.clear()
-                # Saved after a validation only, so that a resumed curve has every update in it once.
-                if done % (every * math.ceil(self.settings.checkpoint_every / every)) == 0 and done < total:
+                    self._validate(torch.stack(self._recent).mean().item())
+                    self._recent.clear()
+                if interruption.requested:
+                    self._save()
+                    raise KeyboardInterrupt
+                if done % self.settings.checkpoint_every == 0 and done < total:
                     self._save()
                 if on_update is not None:
                     on_update(self.progress)
@@ -122,21 +127,26 @@ class RendererTraining:
         tqdm.write(f"update {self.progress.update}: validation L1 {l1:.5f}, L2 {l2:.5f}", file=sys.stderr)
 
     def _save(self) -> None:
-        self.resume.save(
-            {
-                "progress": vars(self.progress),
-                "network": self.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "rng": generator_state(self.rng),
-            }
-        )
+        if not all(torch.isfinite(value).all() for value in self._recent):
+            # It is reported at the next validation; the checkpoints before it are good.
+            return
+        state = {
+            "progress": vars(self.progress),
+            "recent": list(self._recent),
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rng": generator_state(self.rng),
+        }
+        self.resume.save(state, f"update {self.progress.update} of {self.settings.updates}")
 
     def _restore(self) -> None:
         state = self.resume.load(self.device)
         if state is None:
             return
-        self.progress = RendererProgress(**state["progress"])
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        restore_generator(self.rng, state["rng"])
+        with self.resume.fitting():
+            self.progress = RendererProgress(**state["progress"])
+            self._recent = state["recent"]
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            restore_generator(self.rng, state["rng"])
         print(f"resumed at update {self.progress.update}", flush=True)

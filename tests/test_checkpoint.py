@@ -1,0 +1,175 @@
+"""Checkpoints: whole or not at all, told from others, and two of them; what is left of them is listed and cleaned."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lpaint.checkpoint import ResumeState, resume_state
+from lpaint.cli import main
+from lpaint.errors import TrainingError
+from lpaint.files import sweep
+from lpaint.unfinished import list_unfinished
+
+
+@pytest.fixture
+def resume(tmp_path: Path) -> ResumeState:
+    return ResumeState(tmp_path / "train_agent-0f", "train_agent", {"agent": {"gan": "none"}, "seed": 0})
+
+
+def test_checkpoint_comes_back_as_it_was(resume: ResumeState) -> None:
+    assert resume.load("cpu") is None
+    resume.save({"step": 3, "tensor": torch.arange(4), "curve": [{"l2": 0.5}]})
+    state = resume.load("cpu")
+    assert state is not None and state["step"] == 3 and state["curve"] == [{"l2": 0.5}]
+    assert torch.equal(state["tensor"], torch.arange(4))
+    resume.clear()
+    assert not resume.directory.exists()
+
+
+def test_the_two_newest_are_kept(resume: ResumeState) -> None:
+    for step in range(12):
+        resume.save({"step": step})
+    assert [path.name[:17] for path in resume.checkpoints] == ["checkpoint-000012", "checkpoint-000011"]
+    assert resume.load("cpu") == {"step": 11}
+    assert len(list(resume.directory.iterdir())) == 3, "two checkpoints and what is said about them"
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "zip", "program", "one bit"])
+def test_damaged_checkpoint_is_passed_over(resume: ResumeState, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    resume.save({"step": 1})
+    resume.save({"tensor": torch.zeros(1000)})
+    newest = resume.checkpoints[0]
+    content = newest.read_bytes()
+    if kind == "zip":
+        with zipfile.ZipFile(newest, "w") as archive:
+            archive.writestr("a", "a")
+    elif kind == "program":
+        torch.save({"network": nn.Linear(1, 1)}, newest)
+    else:
+        flipped = bytearray(content)
+        flipped[len(flipped) // 2] ^= 1
+        newest.write_bytes({"truncated": content[:500], "empty": b"", "text": b"text"}.get(kind, bytes(flipped)))
+    assert resume.load("cpu") == {"step": 1}
+    said = capsys.readouterr().err
+    assert said.startswith(f"{newest}: the checkpoint is damaged (") and said.endswith("from the one before it\n")
+    assert said.count("\n") == 1
+    resume.checkpoints[1].write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"is damaged \(.*\); lpaint resume clean train_agent-0f starts over"):
+        resume.load("cpu")
+
+
+def test_a_checkpoint_with_the_right_checksum_is_still_no_program(resume: ResumeState) -> None:
+    from lpaint.provenance import digest_file
+
+    resume.directory.mkdir()
+    path = resume.directory / "forged.pt"
+    torch.save({"key": "", "commit": "", "state": nn.Linear(1, 1)}, path)
+    path.rename(resume.directory / f"checkpoint-000001-{digest_file(path)[:16]}.pt")
+    with pytest.raises(TrainingError, match="the checkpoint is damaged"):
+        resume.load("cpu")
+
+
+def test_another_trainings_checkpoint_is_refused(resume: ResumeState) -> None:
+    resume.save({"step": 1})
+    other = ResumeState(resume.directory, "train_agent", {"agent": {"gan": "sngan"}, "seed": 0})
+    with pytest.raises(
+        TrainingError, match=r"another training, which differs in agent\.gan \(none there, sngan here\)"
+    ):
+        other.load("cpu")
+
+
+def test_what_does_not_fit_the_code_is_said(resume: ResumeState) -> None:
+    problem = r"another version of lpaint and does not fit this one \(Error.*starts over"
+    with pytest.raises(TrainingError, match=problem), resume.fitting():
+        nn.Linear(2, 1).load_state_dict(nn.Linear(1, 1).state_dict())
+
+
+def test_failed_save_keeps_the_last_checkpoint(resume: ResumeState, monkeypatch: pytest.MonkeyPatch) -> None:
+    resume.save({"step": 1})
+    before = sorted(resume.directory.iterdir())
+
+    def fail(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(TrainingError, match=r"no checkpoint can be written there .*Input/output error"):
+        resume.save({"step": 2})
+    assert resume.load("cpu") == {"step": 1} and sorted(resume.directory.iterdir()) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_full_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        resume = ResumeState(disk / "train_agent-0f")
+        resume.save({"step": 1})
+        with pytest.raises(TrainingError, match="no checkpoint can be written there"):
+            resume.save({"tensor": torch.zeros(1_000_000)})
+        assert resume.load("cpu") == {"step": 1}
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "models").mkdir()
+    left, ours = (tmp_path / f"models/.actor.{pid}.partial.safetensors" for pid in (dead.pid, os.getpid()))
+    for path in (left, ours, tmp_path / ".hidden", tmp_path / "a.partial"):
+        path.touch()
+    sweep(tmp_path)
+    assert not left.exists() and ours.exists() and len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for seed in range(2):
+        with resume_state("train_agent", {"seed": seed}) as resume:
+            resume.save({"step": seed}, f"update {seed} of 9")
+            about = json.loads((resume.directory / "about.json").read_text())
+            (resume.directory / "about.json").write_text(json.dumps(about | {"saved": time.time() - 86400 * seed}))
+    return tmp_path
+
+
+def _lpaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", *arguments])
+    assert ended.value.code == code
+    return capsys.readouterr()
+
+
+def test_resume_state_is_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _lpaint(capsys, "list").out.splitlines()
+    assert len(lines) == 2 and "update 0 of 9" in lines[0] and "update 1 of 9" in lines[1], "the newest first"
+    found = json.loads(_lpaint(capsys, "list", "--json").out)
+    assert [each["key"] for each in found] == [{"seed": 0}, {"seed": 1}] and found[0]["bytes"] > 100
+
+
+def test_resume_state_is_cleaned(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "say what" in _lpaint(capsys, "clean", code=2).err
+    assert "there is none" in _lpaint(capsys, "clean", "prepare", code=2).err
+    assert "several begin with it" in _lpaint(capsys, "clean", "train", code=2).err
+    assert "update 1 of 9" in _lpaint(capsys, "clean", "--older-than", "0.5").out
+    (state,) = list_unfinished()
+    assert state.key == {"seed": 0}
+    with resume_state("train_agent", {"seed": 0}):
+        assert f"process {os.getpid()}" in _lpaint(capsys, "list").out
+        assert "kept" in _lpaint(capsys, "clean", "--all").err
+    assert f"removed {state.name}" in _lpaint(capsys, "clean", state.name[:14]).out
+    assert _lpaint(capsys, "list").out == "no training was interrupted here\n"
