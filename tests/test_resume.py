@@ -217,7 +217,7 @@ def test_a_training_that_always_diverges_gives_up(chain: Path, tmp_path: Path) -
                 next(training.agent.actor.parameters()).fill_(float("nan"))
 
     with pytest.raises(
-        TrainingError, match=r"diverged after 3 steps back: .*; the last good checkpoint is .*checkpoint-"
+        TrainingError, match=r"diverged after 3 steps back: .*; the last good checkpoint is in "
     ):
         training.run(spoil)
     kept = training.resume.load("cpu")
