@@ -216,9 +216,7 @@ def test_a_training_that_always_diverges_gives_up(chain: Path, tmp_path: Path) -
             with torch.no_grad():
                 next(training.agent.actor.parameters()).fill_(float("nan"))
 
-    with pytest.raises(
-        TrainingError, match=r"diverged after 3 steps back: .*; the last good checkpoint is in "
-    ):
+    with pytest.raises(TrainingError, match=r"diverged after 3 steps back: .*; the last good checkpoint is in "):
         training.run(spoil)
     kept = training.resume.load("cpu")
     assert kept is not None and all(torch.isfinite(value).all() for value in kept["agent"]["actor"].values())

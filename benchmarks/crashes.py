@@ -1,0 +1,146 @@
+"""kill -9 at random moments of every stage: `python benchmarks/crashes.py`.
+
+Works in a copy of the repository, at the size of the profile `smoke`. Each stage is run once unbroken, under DVC, which
+gives its time and its outputs' digests; then it is started again and again and killed, DVC and all, at a moment drawn
+evenly over that time, until it gets to its end before the kill. Its outputs must then be those of the unbroken run, to
+the bit. This goes on until every stage has had its kills. Prints a table, and JSON with --json.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from ruamel.yaml import YAML
+
+from lpaint.profiles import apply_profile
+from lpaint.provenance import digest_file
+
+ROOT = Path(__file__).parents[1]
+# What a stage must write alike, however often it was killed; run ids and times are not in these.
+OUTPUTS = {
+    "source": ["data/source.json"],
+    "prepare": ["data/prepared/images.npy", "data/prepared/manifest.parquet", "data/prepared/summary.json"],
+    "pretrain_renderer": ["models/renderer.safetensors", "reports/renderer.json"],
+    "train_agent": ["models/actor.safetensors", "reports/training.json"],
+    "evaluate": ["reports/evaluation.json", "reports/evaluation/per_image.parquet"],
+    "export_onnx": ["exports/actor.onnx", "exports/rasteriser.onnx", "exports/parity.json"],
+}
+
+
+@dataclass
+class Count:
+    """What became of a stage: ``seconds`` unbroken, ``resumed`` starts that went on from a checkpoint."""
+
+    stage: str
+    seconds: float
+    kills: int = 0
+    ends: int = 0
+    resumed: int = 0
+    equal: int = 0
+    failed: int = 0
+
+
+def main(
+    train: Annotated[int, typer.Option(min=0, help="Kills of train_agent.")] = 30,
+    others: Annotated[int, typer.Option(min=0, help="Kills of each other stage.")] = 10,
+    seed: Annotated[int, typer.Option(help="Draws the moments.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
+) -> None:
+    """Kill and resume; the exit code is 1 if anything came out differently."""
+    moments = random.Random(seed)
+    counts = []
+    with _repository() as root:
+        assert _run(root, None)[0] == 0, "the chain must run before it is broken"
+        for stage in OUTPUTS:
+            counts.append(_break(root, stage, train if stage == "train_agent" else others, moments))
+            print(counts[-1], file=sys.stderr, flush=True)
+    print("| stage | seconds unbroken | kills | went on from a checkpoint | ran to the end | equal outputs |")
+    print("|---|---|---|---|---|---|")
+    for each in counts:
+        row = (each.stage, f"{each.seconds:.1f}", each.kills, each.resumed, each.ends, each.equal)
+        print("| " + " | ".join(map(str, row)) + " |")
+    if as_json:
+        print(json.dumps([asdict(each) for each in counts], indent=2))
+    if any(each.failed or each.equal < each.ends for each in counts):
+        raise typer.Exit(1)
+
+
+def _break(root: Path, stage: str, kills: int, moments: random.Random) -> Count:
+    """Kill one stage until it had its kills and came to its end."""
+    started = time.monotonic()
+    assert _run(root, stage)[0] == 0
+    count = Count(stage, time.monotonic() - started)
+    whole = _digests(root, stage)
+    while count.kills < kills:
+        for name in OUTPUTS[stage]:
+            (root / name).unlink(missing_ok=True)
+        ended = False
+        while not ended:
+            code, said = _run(root, stage, moments.uniform(0, count.seconds) if count.kills < kills else None)
+            ended = code == 0
+            count.kills += code == -signal.SIGKILL
+            count.resumed += "resumed at" in said
+            if code not in (0, -signal.SIGKILL):
+                count.failed += 1
+                print(f"{stage} ended with {code}:\n{said}", file=sys.stderr, flush=True)
+                break
+        count.ends += ended
+        count.equal += ended and _digests(root, stage) == whole
+    return count
+
+
+def _run(root: Path, stage: str | None, kill_after: float | None = None) -> tuple[int, str]:
+    """`dvc repro`, of one stage whatever DVC knows of it or of all; exit code and output."""
+    environment = os.environ | {"PYTHONPATH": str(root / "pipeline"), "DVC_NO_ANALYTICS": "1"}
+    command = ["dvc", "repro", *(["-s", "-f", stage] if stage else [])]
+    log = root.with_name("log")
+    with log.open("w") as stream:
+        running = subprocess.Popen(
+            command, cwd=root, env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
+        try:
+            code = running.wait(kill_after)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            code = running.wait()
+    return code, log.read_text(encoding="utf-8", errors="replace")
+
+
+def _digests(root: Path, stage: str) -> list[str]:
+    return [digest_file(root / name) for name in OUTPUTS[stage]]
+
+
+@contextmanager
+def _repository() -> Iterator[Path]:
+    """A copy of what Git knows of this repository, at the smallest size."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "repository"
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in listed.splitlines():
+            target = root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+        subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
+        apply_profile(root, "smoke")
+        yaml = YAML()
+        params = yaml.load(root / "params.yaml")
+        params["base"]["threads"] = 1
+        params["agent"].update(updates=300, checkpoint_every=30)
+        yaml.dump(params, root / "params.yaml")
+        yield root
+
+
+if __name__ == "__main__":
+    typer.run(main)
