@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from mutations import QUICK, SLOW, Damage, cut, damage, mutated
 from PIL import Image
 
 from lpaint import Painter
@@ -16,22 +17,10 @@ from lpaint.painting.image import read_picture
 from lpaint.painting.model import OnnxPainter
 from lpaint.painting.strokefile import read_strokes
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-damage = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=12)
-cut = st.floats(0, 1)
-
 
 @pytest.fixture(scope="module")
 def painter(chain: Path) -> Painter:
     return Painter(chain / "exports/actor.onnx", device="cpu", threads=1)
-
-
-def _mutated(content: bytes, damage: list[tuple[float, int]], cut: float) -> bytes:
-    """Some bytes replaced, and mostly something cut off the end."""
-    mutated = bytearray(content)
-    for place, value in damage:
-        mutated[min(len(mutated) - 1, int(place * len(mutated)))] = value
-    return bytes(mutated[: max(1, int(len(mutated) * min(1, cut * 1.5)))])
 
 
 def _encoded(kind: str) -> bytes:
@@ -44,9 +33,9 @@ def _encoded(kind: str) -> bytes:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
 @given(damage=damage, cut=cut)
 @QUICK
-def test_mutated_pictures(kind: str, damage: list[tuple[float, int]], cut: float, tmp_path: Path) -> None:
+def test_mutated_pictures(kind: str, damage: Damage, cut: float, tmp_path: Path) -> None:
     path = tmp_path / "picture"
-    path.write_bytes(_mutated(_encoded(kind), damage, cut))
+    path.write_bytes(mutated(_encoded(kind), damage, cut))
     try:
         picture = read_picture(path)
     except LpaintError as error:
@@ -57,12 +46,12 @@ def test_mutated_pictures(kind: str, damage: list[tuple[float, int]], cut: float
 
 
 @given(damage=damage, cut=cut)
-@settings(QUICK, max_examples=25)
-def test_mutated_models(chain: Path, tmp_path: Path, damage: list[tuple[float, int]], cut: float) -> None:
+@SLOW
+def test_mutated_models(chain: Path, tmp_path: Path, damage: Damage, cut: float) -> None:
     path = tmp_path / "actor.onnx"
     content = (chain / "exports/actor.onnx").read_bytes()
     # What says what the model is lies at the end; weights, which may be anything, before it.
-    path.write_bytes(_mutated(content, [(0.97 + 0.03 * place, value) for place, value in damage], max(cut, 0.67)))
+    path.write_bytes(mutated(content, [(0.97 + 0.03 * place, value) for place, value in damage], max(cut, 0.67)))
     try:
         OnnxPainter(path, "cpu", threads=1)
     except LpaintError as error:
@@ -97,7 +86,7 @@ def test_mutated_strokes(key: str, value: object, tmp_path: Path) -> None:
 
 
 @given(height=st.integers(1, 70), width=st.integers(1, 70), strokes=st.integers(1, 6), seed=st.integers(0, 99))
-@settings(QUICK, max_examples=25)
+@SLOW
 def test_any_size_is_painted(painter: Painter, height: int, width: int, strokes: int, seed: int) -> None:
     picture = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     artwork = painter.paint(picture, strokes=strokes, effort=2)
