@@ -33,8 +33,9 @@ class PreparedData:
             digest = str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["digest"])
         except FileNotFoundError as error:
             raise DataError(f"{error.filename}: there is no such file; run `dvc repro prepare`") from None
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())
+        except Exception as error:
+            # On damaged bytes the readers raise whatever they stumble over: numpy even what Python's tokeniser does.
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise DataError(f"{folder}: cannot be read ({reason}); run `dvc repro -f prepare`") from None
         check_manifest(manifest, str(folder))
         shape = (int(manifest["ok"].sum()), *images.shape[1:2] * 2, 3)
