@@ -34,7 +34,7 @@ BASE = "base"
 PREFIX = "study-"
 STROKES = 100
 _CURVES = {"l2": "validation/l2", "reward": "validation/reward", "seconds": "charts/seconds"}
-_GANS = ("wgan_gp", "dragan", "fisher", "cramer", "sngan", "sagan", "sagan_linear")
+_GANS = ("wgan_gp", "dragan", "fisher", "cramer", "sngan", "sagan")
 _PER = {"agent.replay": "prioritized"}
 # As published: the whole picture in 20 steps. 24 environments keep a round at 480 transitions.
 _LONG = {"agent.zoom": "[1]", "agent.max_steps": 20, "agent.environments": 24}
@@ -47,7 +47,6 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "per-shared": {**_PER, "agent.per.actor_sampling": "shared"},
         "long": _LONG,
         "long-per": {**_LONG, **_PER},
-        "long-per-shared": {**_LONG, **_PER, "agent.per.actor_sampling": "shared"},
     },
     "gan-beside-l2": {BASE: {}} | {f"{gan}-beside": {"agent.gan": gan} for gan in _GANS},
     "gan-alone": {f"{gan}-alone": {"agent.gan": gan, **_ALONE} for gan in _GANS}
@@ -74,7 +73,6 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "renderer": {BASE: {}, "neural": {"agent.renderer": "neural"}},
     "bundle": {
         "bundle-1": {"agent.bundle": 1, "agent.max_steps": 25, "agent.environments": 6},
-        "bundle-2": {"agent.bundle": 2, "agent.max_steps": 12, "agent.environments": 13},
         BASE: {},
         "bundle-10": {"agent.bundle": 10, "agent.max_steps": 3, "agent.environments": 53},
     },
