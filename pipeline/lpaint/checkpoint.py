@@ -1,16 +1,6 @@
-"""Resume state of a training: one folder a configuration, outside DVC's outs, replaced atomically.
+"""Resume state of a training: a checkpoint in a folder of its own (see ``lpaint.resume``), replaced atomically."""
 
-DVC deletes a stage's outs before it runs, and would carry a persistent one into runs with *other* parameters. So what a
-killed training needs to go on lies under ``.lpaint/resume/<stage>-<digest>/`` in the repository's root; the digest is
-of everything that decides what the training computes.
-"""
-
-import fcntl
-import hashlib
-import json
-import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +10,7 @@ import torch
 
 from lpaint.errors import TrainingError
 from lpaint.files import replacing
-from lpaint.paths import resume_directory
+from lpaint.resume import resume_folder
 
 
 class ResumeState:
@@ -63,31 +53,8 @@ class ResumeState:
 
 @contextmanager
 def resume_state(stage: str, key: dict[str, Any]) -> Iterator[ResumeState]:
-    """The resume state for ``stage`` under a configuration ``key`` (JSON values), locked while in use.
-
-    Where another process is running the same training, as jobs of a grid that share a stage do, and a training whose
-    DVC was killed, it waits for that one to end, and says so on stderr.
-    """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    directory = resume_directory(stage, digest)
-    directory.mkdir(parents=True, exist_ok=True)
-    # The lock lies beside the folder, so that clearing the folder does not free it.
-    with directory.with_suffix(".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            print(
-                f"{stage}: process {lock.read().strip()} is running this very training; waiting for it to end",
-                file=sys.stderr,
-                flush=True,
-            )
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Its end took the folder along.
-            directory.mkdir(parents=True, exist_ok=True)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    """The resume state for ``stage`` under a configuration ``key``; see ``lpaint.resume``."""
+    with resume_folder(stage, key) as directory:
         yield ResumeState(directory)
 
 
