@@ -15,9 +15,11 @@ class Meter:
         total: images in all.
         done: images that an earlier run has done.
         shown: whether anything is written.
+        work: what is done, as lines begin with it.
     """
 
-    def __init__(self, total: int, done: int, shown: bool) -> None:
+    def __init__(self, total: int, done: int, shown: bool, work: str = "prepare") -> None:
+        self._work = work
         self._total, self._done, self._before = total, done, done
         self._lines = shown and not sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=done, unit="image", disable=not shown or self._lines)
@@ -33,7 +35,7 @@ class Meter:
             rate = (self._done - self._before) / (now - self._started)
             left = duration((self._total - self._done) / rate)
             print(
-                f"prepare: {self._done:,} of {self._total:,} images, {rate:,.0f} images/s, {left} left",
+                f"{self._work}: {self._done:,} of {self._total:,} images, {rate:,.0f} images/s, {left} left",
                 file=sys.stderr,
                 flush=True,
             )
