@@ -154,6 +154,10 @@ def _examine(findings: Findings, source: Source, everything: bool, progress: boo
     names = source.names()
     size = _PROFILES[findings.source][1]
     findings.images = len(names)
+    if len(names) < 3:
+        findings.problems.append(
+            f"{findings.path}: holds only {len(names)} images, too few for training, validation and test"
+        )
     official = source.splits(names)
     findings.splits = dict(Counter(official or []))
     findings.packed_bytes = packed_bytes(size, len(names)) + source.unpacked_bytes()
