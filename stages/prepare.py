@@ -1,22 +1,26 @@
-"""Stage: pack pictures. Writes data/prepared/ (images.npy, manifest.parquet, summary.json, preview.png)."""
+"""Stage: pack pictures. Writes data/prepared/ (images.npy, manifest.parquet, summary.json, preview.png).
 
-import sys
+Every worker process loads this module, so what only the parent needs is imported where it is used.
+"""
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
-from lpaint.data.prepare import prepare
-from lpaint.params import Params
-from lpaint.stage import run_stage
-from lpaint.tracking import Tracker
+if TYPE_CHECKING:
+    from lpaint.params import Params
+    from lpaint.tracking import Tracker
 
 OUT = Path("data/prepared")
 
 
-def run(params: Params, tracker: Tracker) -> None:
+def run(params: "Params", tracker: "Tracker") -> None:
     """Prepare the source that ``params.data`` names."""
-    summary = prepare(params, OUT, progress=sys.stderr.isatty())
+    import numpy as np
+    from PIL import Image
+
+    from lpaint.data.prepare import prepare_resumably
+
+    summary = prepare_resumably(params, OUT)
     counts = {f"data/{split}": count for split, count in summary["splits"].items()}
     tracker.log_metrics({"data/images": summary["images"], "data/bad": summary["bad"], **counts})
     tracker.set_tags({"data.digest": summary["digest"], "data.source": summary["source"]})
@@ -27,6 +31,8 @@ def run(params: Params, tracker: Tracker) -> None:
 
 
 def main() -> None:
+    from lpaint.stage import run_stage
+
     run_stage("prepare", run, [OUT / "summary.json"])
 
 

@@ -1,19 +1,19 @@
 """Stage: note what the data source holds, in data/source.json, so that a changed archive re-runs the preparation.
 
-DVC compares the files of a stage's ``deps``, but the archive cannot be one: its path is a parameter, empty for
+DVC compares the files of a stage's ``deps``, but an archive cannot be one: its path is a parameter, empty for
 synthetic pictures and relative to a root that queued experiments do not run in. So the stage depends on a folder that
-is always there, and links the archive into it.
+is always there, and links into it the archive or the few files that the source is made of.
 """
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from lpaint.data.prepare import source_digest
-from lpaint.errors import LpaintError
+from lpaint.data.sources import open_source
+from lpaint.errors import DataError, LpaintError
 from lpaint.files import write_text
 from lpaint.params import Params, load_params
-from lpaint.paths import resolve_data_path
 
 OUT = Path("data/source.json")
 WATCH = Path("data/watch")
@@ -21,18 +21,17 @@ WATCH = Path("data/watch")
 
 def note(params: Params, out: Path) -> None:
     """Write the source's kind and digest to ``out``."""
-    write_text(out, json.dumps({"source": params.data.source, "digest": source_digest(params)}, indent=2) + "\n")
+    write_text(out, json.dumps({"source": params.data.source, "digest": open_source(params).digest()}, indent=2) + "\n")
 
 
 def watch(params: Params, folder: Path) -> None:
-    """Leave in ``folder`` one link, to the archive of ``params.data``; none where the source is no archive."""
+    """Leave in ``folder`` links to the files of ``params.data``; none where the source has no such files."""
     for link in folder.iterdir():
         if link.is_symlink():
             link.unlink()
-    if params.data.source == "celeba":
-        archive = resolve_data_path(params.data.path)
-        if archive.is_file():
-            (folder / archive.name).symlink_to(archive)
+    with suppress(DataError):  # which ``note`` tells
+        for file in open_source(params).files():
+            (folder / file.name).symlink_to(file)
 
 
 def main() -> None:

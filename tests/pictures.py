@@ -1,6 +1,8 @@
 """Pictures, archives and parameters that the tests of the data share."""
 
+import gzip
 import io
+import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from lpaint.params import Params, load_params
 
@@ -49,3 +52,42 @@ def celeba_zip(path: Path, ids: Iterable[int]) -> Path:
 def mean_shade(pixels: np.ndarray) -> float:
     """Mean over all pixels and channels, 0..255."""
     return float(pixels.astype(np.float64).mean())
+
+
+def idx(values: np.ndarray) -> bytes:
+    """A uint8 array in MNIST's format."""
+    header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    return header + values.astype(np.uint8).tobytes()
+
+
+def write_mnist(root: Path, train: int = 12, test: int = 4, zipped: bool = True) -> Path:
+    """The four files of MNIST; picture n of a part is a ramp that begins at n."""
+    root.mkdir(parents=True, exist_ok=True)
+    for stem, count in (("train", train), ("t10k", test)):
+        ramps = np.arange(28 * 28).reshape(1, 28, 28) // 4 + np.arange(count)[:, None, None]
+        for name, values in (
+            (f"{stem}-images-idx3-ubyte", ramps),
+            (f"{stem}-labels-idx1-ubyte", np.arange(count) % 10),
+        ):
+            content = idx(values)
+            path = root / (f"{name}.gz" if zipped else name)
+            path.write_bytes(gzip.compress(content) if zipped else content)
+    return root
+
+
+def svhn_picture(index: int) -> np.ndarray:
+    """Pixels [32, 32, 3] of which no two are alike: red tells the row, green the column, blue the picture."""
+    picture = np.full((32, 32, 3), index % 256, np.uint8)
+    picture[:, :, 0] = 8 * np.arange(32)[:, None]
+    picture[:, :, 1] = 8 * np.arange(32)
+    return picture
+
+
+def write_svhn(root: Path, compressed: bool = True, **counts: int) -> Path:
+    """SVHN's files, e.g. train=12, test=4, extra=5; labels run from 1 to 10."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, count in (counts or {"train": 12, "test": 4}).items():
+        pictures = np.stack([svhn_picture(index) for index in range(count)], axis=3)
+        labels = (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]
+        savemat(root / f"{name}_32x32.mat", {"X": pictures, "y": labels}, do_compression=compressed)
+    return root

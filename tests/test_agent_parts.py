@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lpaint.agent.environment import Compositor, rollout, to_bytes
 from lpaint.agent.model import TorchPaintingModel, build_actor, load_actor
 from lpaint.agent.networks import Actor, Critic
-from lpaint.agent.pictures import Pictures
+from lpaint.agent.pictures import Pictures, fits, place_images, placement
 from lpaint.agent.reward import RewardModel, edge_weight
 from lpaint.device import Compute
 from lpaint.errors import ModelError
@@ -308,6 +308,28 @@ def test_targets_are_the_same_without_waiting() -> None:
     mixed = View(*(torch.cat([getattr(view, field.name) for view in views]) for field in fields(View)))
     mixed = mixed[torch.randperm(18, generator=_rng(4))]
     assert torch.equal(pictures._targets_without_waiting(mixed), pictures.targets(mixed))
+
+
+def test_a_memory_map_stays_one_without_a_gpu(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", _photographs().numpy())
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="c")
+    placed = place_images(mapped, CPU)
+    assert placed.data_ptr() == mapped.ctypes.data and placement(placed) == "read through a memory map"
+    assert Pictures(placed, torch.tensor([0, 2]), 16, [1], CPU).images is placed
+
+
+def test_a_gpu_gets_the_images_if_half_of_it_stays_free() -> None:
+    assert fits(12 << 30, 24 << 30) and not fits((12 << 30) + 1, 24 << 30)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_mapped_and_resident_images_give_the_same_targets() -> None:
+    device = torch.device("cuda")
+    view = _pictures([1, 2]).whole(8, flip=True, generator=_rng()).to(device)
+    rows = torch.tensor([0, 2])
+    targets = [Pictures(_photographs().to(place), rows, 16, [1, 2], device).targets(view) for place in ("cpu", "cuda")]
+    assert targets[0].is_cuda and torch.equal(*targets)
 
 
 def test_crops_are_drawn_where_the_error_is() -> None:

@@ -18,7 +18,7 @@ from lpaint.checkpoint import ResumeState, resume_state
 from lpaint.cli import main
 from lpaint.errors import TrainingError
 from lpaint.files import sweep
-from lpaint.unfinished import list_unfinished
+from lpaint.resume import list_unfinished
 
 
 @pytest.fixture
@@ -131,7 +131,8 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     left, ours = (tmp_path / f"models/.actor.{pid}.partial.safetensors" for pid in (dead.pid, os.getpid()))
     for path in (left, ours, tmp_path / ".hidden", tmp_path / "a.partial"):
         path.touch()
-    sweep(tmp_path)
+    sweep(tmp_path / "models")
+    sweep(tmp_path / "nowhere")
     assert not left.exists() and ours.exists() and len(list(tmp_path.iterdir())) == 3
 
 

@@ -10,9 +10,13 @@ from PIL import Image
 
 from lpaint.data import synthetic
 from lpaint.data.decode import decode, square
-from lpaint.data.prepare import source_digest
 from lpaint.data.sources import open_source
 from lpaint.errors import DataError
+from lpaint.params import Params
+
+
+def source_digest(params: Params) -> str:
+    return open_source(params).digest()
 
 
 def test_cmyk_comes_out_in_its_own_colour() -> None:

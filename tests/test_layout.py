@@ -37,11 +37,15 @@ def _imported(module: str) -> set[str]:
     return {Path(name).relative_to(LIBRARY).as_posix() for name in done.stdout.split()}
 
 
+# Loaded by every worker of the preparation, this stage imports what it does only when it does it.
+LATE = {"prepare": ", lpaint.data.prepare"}
+
+
 @pytest.mark.parametrize("name", list(_stages()))
 def test_editing_a_module_reruns_the_stages_that_use_it(name: str) -> None:
     deps = [Path(dep).relative_to("pipeline/lpaint") for dep in _stages()[name]["deps"] if dep.startswith("pipeline/")]
     assert f"stages/{name}.py" in _stages()[name]["deps"]
-    for file in sorted(_imported(f"stages.{name}")):
+    for file in sorted(_imported(f"stages.{name}{LATE.get(name, '')}")):
         covered = any(Path(file).is_relative_to(dep) for dep in deps)
         package = file.endswith("/__init__.py") and not covered
         if file not in PLUMBING and not package:

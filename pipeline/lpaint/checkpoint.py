@@ -1,21 +1,14 @@
-"""Resume state of a training: one folder a configuration, outside DVC's outs.
-
-DVC deletes a stage's outs before it runs, and would carry a persistent one into runs with *other* parameters. So what a
-killed training needs to go on lies under ``.lpaint/resume/<stage>-<digest>/`` in the repository's root; the digest is
-of everything that decides what the training computes.
+"""Checkpoints of a training, in a folder of its own (see ``lpaint.resume``).
 
 A checkpoint appears whole or not at all, its checksum is part of its name, and the one before it is kept: whatever
 happens to a process or a file, there is a good one to go on from.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +17,9 @@ from typing import Any
 import torch
 
 from lpaint.errors import TrainingError
-from lpaint.files import replacing, sweep, write_json
-from lpaint.paths import RESUME_NOTE, resume_directory
+from lpaint.files import replacing
 from lpaint.provenance import digest_file, git_commit
+from lpaint.resume import resume_folder, take_note
 
 _NAME = re.compile(r"checkpoint-(\d{6})-([0-9a-f]{16})\.pt")
 _KEPT = 2
@@ -68,8 +61,7 @@ class ResumeState:
             fresh.replace(self.directory / f"checkpoint-{serial:06d}-{digest_file(fresh)[:16]}.pt")
             for old in before[_KEPT - 1 :]:
                 old.unlink()
-            about = {"stage": self.stage, "note": note, "saved": int(time.time()), "commit": commit, "key": self.key}
-            write_json(self.directory / RESUME_NOTE, about)
+            take_note(self.directory, self.stage, self.key, note)
         except (OSError, RuntimeError) as error:
             # torch reports a full disk as a RuntimeError of its file format.
             full = not os.statvfs(self.directory if self.directory.exists() else Path()).f_bavail
@@ -134,33 +126,9 @@ class ResumeState:
 
 
 @contextmanager
-def resume_state(stage: str, key: dict[str, Any]) -> Iterator[ResumeState]:
-    """The resume state for ``stage`` under a configuration ``key`` (JSON values), locked while in use.
-
-    Where another process is running the same training, as jobs of a grid that share a stage do, and a training whose
-    DVC was killed, it waits for that one to end, and says so on stderr.
-    """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    directory = resume_directory(stage, digest)
-    directory.mkdir(parents=True, exist_ok=True)
-    # The lock lies beside the folder, so that clearing the folder does not free it.
-    with directory.with_suffix(".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            print(
-                f"{stage}: process {lock.read().strip()} is running this very training; waiting for it to end",
-                file=sys.stderr,
-                flush=True,
-            )
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Its end took the folder along.
-            directory.mkdir(parents=True, exist_ok=True)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        sweep(directory)
+def resume_state(stage: str, key: dict[str, Any], owns: bool = True) -> Iterator[ResumeState]:
+    """The resume state for ``stage`` under a configuration ``key``; see ``lpaint.resume.resume_folder``."""
+    with resume_folder(stage, key, owns=owns) as directory:
         yield ResumeState(directory, stage, key)
 
 

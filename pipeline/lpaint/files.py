@@ -31,8 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote have left in ``folder`` and below it."""
-    for path in folder.rglob(".*.partial*"):
+    """Remove what killed processes left of their writing in ``folder``, which need not be there."""
+    for path in folder.glob(".*.partial*"):
         match = _TEMPORARY.fullmatch(path.name)
         if match and not _is_running(int(match[1])):
             path.unlink(missing_ok=True)

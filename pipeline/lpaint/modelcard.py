@@ -5,6 +5,8 @@ from typing import Any
 _LICENCE = {
     "celeba": "Trained on CelebA, whose images are for non-commercial research only; use the weights likewise.",
     "folder": "Trained on a folder of images of the user's; their licence governs the weights.",
+    "mnist": "Trained on MNIST (CC BY-SA 3.0) or a data set in its form; that data set's licence governs the weights.",
+    "svhn": "Trained on SVHN, which is for non-commercial use only; use the weights likewise.",
     "synthetic": "Trained on lpaint's own synthetic pictures; the weights are free of any data set's licence.",
 }
 

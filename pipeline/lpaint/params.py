@@ -42,7 +42,7 @@ class Base(Section):
 
 
 class Data(Section):
-    source: Literal["celeba", "folder", "synthetic"]
+    source: Literal["celeba", "folder", "mnist", "svhn", "synthetic"]
     path: str
     seed: Seed
     limit: Count

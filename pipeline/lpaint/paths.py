@@ -8,9 +8,6 @@ looked up under that root, never under the current folder.
 import os
 from pathlib import Path
 
-# In a folder of resume state: what people want to know of it.
-RESUME_NOTE = "about.json"
-
 
 def repository_root() -> Path:
     """The repository's root: ``DVC_ROOT`` inside a DVC stage, else the current folder."""

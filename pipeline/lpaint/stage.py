@@ -13,7 +13,7 @@ from lpaint.params import Params, load_params
 from lpaint.provenance import remember_output
 from lpaint.tracking import Tracker, start_run
 
-_OUTPUT_FOLDERS = ("data", "models", "reports", "exports")
+_OUTPUT_FOLDERS = ("data", "data/prepared", "models", "reports", "reports/*", "exports")
 # Of a full, read-only or failing disk, and of files that may not be touched: the machine's fault, not the program's.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 Run = Callable[[Params, Tracker], None]
@@ -29,8 +29,9 @@ def run_stage(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
     """
     # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
     signal.signal(signal.SIGTERM, interrupt)
-    for folder in _OUTPUT_FOLDERS:
-        sweep(Path(folder))
+    for pattern in _OUTPUT_FOLDERS:
+        for folder in Path().glob(pattern):
+            sweep(folder)
     try:
         run_tracked(name, run, outputs)
     except LpaintError as error:

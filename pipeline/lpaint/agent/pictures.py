@@ -1,5 +1,6 @@
 """The packed pictures as the agent sees them: crops on the device, at the size of its canvas."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -7,18 +8,37 @@ from torch.nn import functional as F
 from lpaint.replay import View
 
 
+def place_images(images: np.ndarray, device: torch.device) -> Tensor:
+    """The packed images [N, P, P, 3] uint8 where training reads them: on the GPU if they fit, else where they are.
+
+    A memory map stays on the disk: crops are cut from it on the CPU and sent to the device.
+    """
+    resident = device.type == "cuda" and fits(images.nbytes, torch.cuda.mem_get_info(device)[0])
+    return torch.from_numpy(images).to(device if resident else "cpu")
+
+
+def fits(needed: int, free: int) -> bool:
+    """Whether ``needed`` bytes of images may lie in ``free`` bytes of a GPU: half is for networks and replay."""
+    return needed <= free // 2
+
+
+def placement(images: Tensor) -> str:
+    """Where training reads ``images`` from, in words."""
+    return "resident on the GPU" if images.is_cuda else "read through a memory map"
+
+
 class Pictures:
     """The packed images of a split, cut into targets on the device.
 
     Args:
-        images: [N, P, P, 3] uint8; a memory map stays on disk, a CUDA tensor is resident.
+        images: [N, P, P, 3] uint8, as ``place_images`` gives them: a memory map on the CPU, or resident on the GPU.
         rows: [M] int64, the rows of ``images`` that belong to the split.
         canvas: side S of the agent's canvas in pixels.
         zoom: the scales; scale d shows crops of side P // d.
     """
 
     def __init__(self, images: Tensor, rows: Tensor, canvas: int, zoom: list[int], device: torch.device) -> None:
-        self.images = images.to(device)
+        self.images = images
         self.rows = rows.to(device)
         self.canvas, self.device = canvas, device
         self.sides = [images.shape[1] // scale for scale in zoom]
@@ -61,13 +81,15 @@ class Pictures:
 
     def targets(self, view: View) -> Tensor:
         """The crops that ``view`` [B] refers to, at canvas size: [B, 3, S, S] in [0, 1]."""
-        if self.device.type == "cuda":
+        if self.images.is_cuda:
             return self._targets_without_waiting(view)
+        # Crops are cut where the images are, so that only they are sent.
+        view = view.to(self.images.device)
         out = torch.empty(len(view.image), 3, self.canvas, self.canvas, device=self.device)
         for level, side in enumerate(self.sides):
             chosen = torch.nonzero(view.level == level).squeeze(1)
             if len(chosen):
-                out[chosen] = self._fit(self._crop(view[chosen], side))
+                out[chosen.to(self.device)] = self._fit(self._crop(view[chosen], side))
         return out
 
     def _targets_without_waiting(self, view: View) -> Tensor:
@@ -83,11 +105,13 @@ class Pictures:
         return out
 
     def _crop(self, view: View, side: int) -> Tensor:
-        steps = torch.arange(side, device=self.device)
+        steps = torch.arange(side, device=self.images.device)
         rows, columns = view.top[:, None] + steps, view.left[:, None] + steps
         # A mirrored picture is addressed from its right edge; the crop's corner is in mirrored coordinates.
         columns = torch.where(view.flip[:, None], self.images.shape[2] - 1 - columns, columns)
         crop = self.images[view.image[:, None, None], rows[:, :, None], columns[:, None, :]]
+        if self.device.type == "cuda" and not crop.is_cuda:
+            crop = crop.pin_memory().to(self.device, non_blocking=True)
         return crop.permute(0, 3, 1, 2).float() / 255
 
     def _fit(self, picture: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.exploration import build_exploration
 from lpaint.agent.model import TorchPaintingModel, build_actor
 from lpaint.agent.networks import Actor
-from lpaint.agent.pictures import Pictures
+from lpaint.agent.pictures import Pictures, place_images, placement
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, peak_memory
@@ -111,7 +111,9 @@ class AgentTraining:
         self.actor = build_actor(self.actor_settings)
         self.agent = build_agent(self.settings, self.actor, compute)
         self.episode = self.settings.environments * self.settings.max_steps * len(self.settings.zoom)
-        self._images = torch.from_numpy(data.images).to(device)
+        self._images = place_images(data.images, device)
+        tracker.set_tags({"data.pictures": placement(self._images)})
+        print(f"pictures: {data.images.nbytes / 2**20:,.0f} MiB, {placement(self._images)}", flush=True)
         self._train = torch.from_numpy(data.split("train").copy())
         self._family = family
         self.rng = torch.Generator(device).manual_seed(seed)

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 from lpaint.bench.timing import Report
 from lpaint.data import synthetic
 from lpaint.data.decode import decode, square
-from lpaint.data.prepare import prepare, worker_count
+from lpaint.data.packing import worker_count
+from lpaint.data.prepare import prepare
 from lpaint.params import Params
 
 # The size of CelebA's aligned pictures.
@@ -34,7 +35,7 @@ def bench_preparing(params: Params, count: int) -> Report:
         started = time.perf_counter()
         prepare(params.model_copy(update={"data": data}), Path(folder) / "prepared", progress=False)
         together = count / (time.perf_counter() - started)
-    workers = worker_count(params)
+    workers = worker_count(params.data)
     report = Report("prepare", {"pictures": count, "from": f"{_WIDTH} x {_HEIGHT}", "to": size, "workers": workers})
     report.add("decoded and reduced on one core", single, "/s")
     report.add("prepared, start of the workers included", together, "/s")

@@ -8,7 +8,7 @@ from lpaint.agent.build import build_agent
 from lpaint.agent.ddpg import Ddpg
 from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.networks import Actor
-from lpaint.agent.pictures import Pictures
+from lpaint.agent.pictures import Pictures, place_images
 from lpaint.bench.plain import PlainOptimisation, contiguous
 from lpaint.bench.timing import Report, interleaved
 from lpaint.device import Compute
@@ -83,6 +83,7 @@ def _agent(params: Params, compute: Compute, optimisation: Optimisation) -> Ddpg
     family = get_family(params.stroke.family)
     torch.manual_seed(0)
     images = torch.randint(0, 256, (_PICTURES, params.data.size, params.data.size, 3), dtype=torch.uint8)
+    images = place_images(images.numpy(), compute.torch_device)
     pictures = Pictures(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
     shape = settings.actor
     actor = Actor(canvas, settings.bundle, family.parameters, shape.width, shape.head, shape.blocks, shape.norm)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lpaint import __version__
-from lpaint.cli import checks, drawing, laboratory, painting, profiles, resume
+from lpaint.cli import checks, data, drawing, laboratory, painting, profiles, resume
 from lpaint.errors import ExitCode, LpaintError
 
 app = typer.Typer(
@@ -30,11 +30,12 @@ app.command()(laboratory.compare)
 app.command()(laboratory.promote)
 app.command()(laboratory.pull)
 app.add_typer(profiles.app, name="profile")
+app.add_typer(data.app, name="data")
 app.add_typer(laboratory.track_app, name="track")
 app.add_typer(resume.app, name="resume")
 
 # What the commands about training import beyond the base install.
-_PIPELINE_ONLY = {"mlflow", "pydantic", "ruamel", "torch", "scipy", "matplotlib"}
+_PIPELINE_ONLY = {"mlflow", "pydantic", "ruamel", "torch", "scipy", "matplotlib", "tqdm"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

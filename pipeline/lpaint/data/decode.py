@@ -6,6 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lpaint.errors import DataError
+
+# The longest file and the largest picture that are read: a few such in as many processes must not fill the memory.
+MOST_BYTES = 1 << 26
+MOST_PIXELS = 1 << 26
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -19,12 +25,15 @@ class Picture:
 def decode(content: bytes, size: int) -> Picture:
     """Decode a picture of any mode: EXIF orientation applied, transparency laid on white, 16 bits scaled to 8.
 
-    ``size`` is the side that it will be reduced to. Raises whatever Pillow raises on damaged content.
+    ``size`` is the side that it will be reduced to. Raises DataError where there are more than MOST_PIXELS pixels, and
+    whatever Pillow raises on damaged content.
     """
     image: Image.Image = Image.open(io.BytesIO(content))
     width, height = image.size
     # JPEG can be decoded at half or a quarter of its size at no loss, as long as reduction still follows.
     image.draft("RGB", (2 * size, 2 * size))
+    if image.width * image.height > MOST_PIXELS:
+        raise DataError(f"has {width} x {height} pixels, more than the {MOST_PIXELS:,} that are read")
     image.load()
     upright = ImageOps.exif_transpose(image)
     if (upright.width > upright.height) != (image.width > image.height):

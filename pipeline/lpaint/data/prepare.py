@@ -1,89 +1,86 @@
-"""Decode in parallel, resize, pack: a source becomes ``data/prepared``."""
+"""A source becomes ``data/prepared``: packed pictures, their manifest, a summary and a preview."""
 
+import errno
 import hashlib
-import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
-from multiprocessing import get_context
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
-from lpaint.data.decode import explain, square
+from lpaint.data.journal import Journal
+from lpaint.data.packing import PACKED, VERSION, pack, packed_bytes
 from lpaint.data.schema import SPLITS, check_manifest
 from lpaint.data.sources import Source, open_source
 from lpaint.errors import DataError
 from lpaint.files import write_json
 from lpaint.params import Params
-
-_CHUNK = 32
-_WINDOWS_AHEAD = 6
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """What became of one entry: its pixels are packed, or the reason says why there are none."""
-
-    ok: bool
-    reason: str
-    width: int
-    height: int
+from lpaint.resume import resume_folder
 
 
 def prepare(params: Params, out: Path, progress: bool = False) -> dict[str, Any]:
     """Write images.npy, manifest.parquet, summary.json and preview.png to the folder ``out``; returns the summary.
 
-    The folder appears whole or not at all. Memory does not depend on the number of images. With ``data.limit`` the
-    images taken are spread evenly over the sorted entries, so that class subfolders and official splits keep their
-    shares. ``progress`` shows a bar on stderr.
+    The folder appears whole or not at all. Memory does not depend on the number of images, but for their names and
+    sizes. With ``data.limit`` the images taken are spread evenly over the sorted entries, so that class subfolders and
+    official splits keep their shares; the rows take turns between subfolders, so that the first of a split are of all
+    classes. ``progress`` tells on stderr how far it is.
 
     Raises:
-        DataError: the source is missing or empty, or more than ``data.max_bad_fraction`` of it is unreadable.
+        DataError: the source is missing or empty, more than ``data.max_bad_fraction`` of it is unreadable, or the disk
+            has no room for it.
     """
-    data = params.data
-    source = open_source(params)
-    names = source.names()
-    if data.limit:
-        names = _spread(names, data.limit)
-    partial_folder = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    partial_folder.mkdir(parents=True)
+    scratch = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     try:
-        table = _pack(params, source, names, partial_folder / "images.npy", progress)
-        _check_bad(table, data.max_bad_fraction)
-        _shorten(partial_folder / "images.npy", int(table["ok"].sum()))
-        table["split"] = _splits(params, source, table)
-        check_manifest(table, str(out))
-        table.to_parquet(partial_folder / "manifest.parquet", index=False)
-        summary = _summary(params, source, table, partial_folder)
-        write_json(partial_folder / "summary.json", summary)
-        _write_preview(partial_folder)
-        shutil.rmtree(out, ignore_errors=True)
-        partial_folder.rename(out)
-    except BaseException:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        raise
+        return _prepare(params, open_source(params), scratch, out, progress)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def prepare_resumably(params: Params, out: Path, progress: bool = True) -> dict[str, Any]:
+    """``prepare`` that goes on where an earlier call was interrupted or killed.
+
+    What is unfinished lies in the repository's .lpaint/resume/; it stays after an error, too, so that a raised
+    ``data.max_bad_fraction`` costs no second decoding.
+    """
+    source, data = open_source(params), params.data
+    key = {"source": data.source, "digest": source.digest(), "limit": data.limit, "size": data.size, "fit": data.fit}
+    with resume_folder("prepare", {**key, "version": VERSION}, work="preparation") as state:
+        summary = _prepare(params, source, state, out, progress)
+        shutil.rmtree(state, ignore_errors=True)
     return summary
 
 
-def source_digest(params: Params) -> str:
-    """Digest of the source's content, cheap enough to ask before every run."""
-    return open_source(params).digest()
-
-
-def worker_count(params: Params) -> int:
-    """Decoding processes that ``data.workers`` asks for; 0 = all cores."""
-    return params.data.workers or os.cpu_count() or 1
+def _prepare(params: Params, source: Source, state: Path, out: Path, progress: bool) -> dict[str, Any]:
+    data = params.data
+    names = source.names()
+    if data.limit:
+        names = _spread(names, data.limit)
+    names = _in_turns(names)
+    needed = packed_bytes(data.size, len(names))
+    _check_room(state, needed + source.unpacked_bytes() - _size_of(state), len(names))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.parent.stat().st_dev != state.stat().st_dev:
+        _check_room(out.parent, needed, len(names))
+    source.unpack(state)
+    journal = pack(data, source, names, state, progress)
+    table = _table(names, journal)
+    _check_bad(table, data.max_bad_fraction)
+    table["split"] = _splits(params, source, table)
+    check_manifest(table, str(out))
+    packed = state / PACKED
+    table.to_parquet(packed / "manifest.parquet", index=False)
+    summary = _summary(params, table, packed)
+    write_json(packed / "summary.json", summary)
+    _write_preview(packed)
+    _move(packed, out)
+    return summary
 
 
 def _spread(names: list[str], count: int) -> list[str]:
@@ -93,84 +90,64 @@ def _spread(names: list[str], count: int) -> list[str]:
     return [names[at * len(names) // count] for at in range(count)]
 
 
-def _pack(params: Params, source: Source, names: list[str], path: Path, progress: bool) -> pd.DataFrame:
-    size = params.data.size
-    images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), size, size, 3))
-    rows: list[tuple[int, str, str, bool, str, int, int]] = []
-    good = 0
-    results = tqdm(_decode_all(params, source, names, path), total=len(names), unit="image", disable=not progress)
-    for slot, (name, decoded) in enumerate(zip(names, results, strict=True)):
-        # Bad entries leave gaps, which the good ones behind them close.
-        if decoded.ok and good < slot:
-            images[good] = images[slot]
-        rows.append((good if decoded.ok else -1, name, "", decoded.ok, decoded.reason, decoded.width, decoded.height))
-        good += decoded.ok
-    images.flush()
-    return pd.DataFrame(rows, columns=["index", "name", "split", "ok", "reason", "width", "height"])
+def _in_turns(names: list[str]) -> list[str]:
+    """The first name of every folder, then the second of every folder, and so on."""
+    places: Counter[str] = Counter()
+    ranked = []
+    for name in names:
+        folder = name.rpartition("/")[0]
+        ranked.append((places[folder], name))
+        places[folder] += 1
+    return [name for _, name in sorted(ranked)]
 
 
-def _shorten(path: Path, count: int) -> None:
-    """Cut a packed array to its first ``count`` rows, copying in bounded pieces."""
-    whole = np.load(path, mmap_mode="r")
-    if len(whole) == count:
-        return
-    shorter = path.with_suffix(".short.npy")
-    target = np.lib.format.open_memmap(shorter, "w+", np.uint8, (count, *whole.shape[1:]))
-    for at in range(0, count, 4096):
-        target[at : at + 4096] = whole[at : min(count, at + 4096)]
-    target.flush()
-    del target, whole
-    shorter.replace(path)
+def _check_room(folder: Path, needed: int, count: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{folder}: {count:,} images take {needed / 2**30:.1f} GiB more, but the disk has {free / 2**30:.1f} GiB "
+            "free; free some (unfinished preparations lie in .lpaint/resume), or lower data.limit or data.size"
+        )
 
 
-def _decode_all(params: Params, source: Source, names: list[str], path: Path) -> Iterator[_Decoded]:
-    """Decode every entry into its own row of the array in ``path``; what became of each, in order."""
-    job = (source, params.data.size, params.data.fit, path)
-    workers = worker_count(params)
-    if workers == 1 or len(names) < 4 * _CHUNK:
-        decode = _decoder(*job)
-        yield from (decode(*task) for task in enumerate(names))
-        return
-    remaining = enumerate(names)
+def _size_of(folder: Path) -> int:
+    """Bytes on the disk that the files in ``folder`` take; holes take none."""
+    return sum(512 * path.stat().st_blocks for path in folder.rglob("*"))
+
+
+def _move(folder: Path, out: Path) -> None:
+    """``folder`` becomes ``out``, also on another file system, where it is copied and then renamed."""
     try:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _employ, job) as pool:
-            # Some windows of work ahead: what is decoded but not yet packed stays bounded, and nobody waits.
-            ahead: deque[Iterator[_Decoded]] = deque()
-            while window := list(islice(remaining, workers * _CHUNK)):
-                ahead.append(pool.map(_work, window, chunksize=_CHUNK))
-                if len(ahead) > _WINDOWS_AHEAD:
-                    yield from ahead.popleft()
-            for results in ahead:
-                yield from results
-    except BrokenProcessPool:
-        raise DataError("data: a decoding process died, perhaps of too little memory; lower data.workers") from None
+        _replace(out, lambda: folder.rename(out))
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        partial = out.with_name(f"{out.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(folder, partial)
+        _replace(out, lambda: partial.rename(out))
 
 
-# What a worker process decodes with, and where to. It comes once, not with every task: a source keeps its archive open,
-# and to open one of 200,000 entries takes a second. Pixels go straight into the mapped file, not through a pipe.
-_employment: list[Callable[[int, str], _Decoded]] = []
+def _replace(out: Path, rename: Callable[[], object]) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    rename()
 
 
-def _employ(*job: Any) -> None:
-    _employment.append(_decoder(*job))
-
-
-def _decoder(source: Source, size: int, fit: str, path: Path) -> Callable[[int, str], _Decoded]:
-    return partial(_decode_one, source, size, fit, np.load(path, mmap_mode="r+"))
-
-
-def _work(task: tuple[int, str]) -> _Decoded:
-    return _employment[-1](*task)
-
-
-def _decode_one(source: Source, size: int, fit: str, images: np.ndarray, slot: int, name: str) -> _Decoded:
-    try:
-        picture = source.load(name, size)
-        images[slot] = square(picture.image, size, fit)
-    except Exception as error:
-        # Decoders raise whatever a damaged file provokes; one bad image must not end the run.
-        return _Decoded(False, explain(error), 0, 0)
-    return _Decoded(True, "", picture.width, picture.height)
+def _table(names: list[str], journal: Journal) -> pd.DataFrame:
+    """The manifest, but for the splits."""
+    ok = np.ones(len(names), bool)
+    ok[list(journal.reasons)] = False
+    return pd.DataFrame(
+        {
+            "index": np.where(ok, np.cumsum(ok) - 1, -1),
+            "name": names,
+            "split": "",
+            "ok": ok,
+            "reason": [journal.reasons.get(at, "") for at in range(len(names))],
+            "width": np.array(journal.widths, np.int64),
+            "height": np.array(journal.heights, np.int64),
+        }
+    )
 
 
 def _check_bad(table: pd.DataFrame, allowed: float) -> None:
@@ -188,26 +165,29 @@ def _check_bad(table: pd.DataFrame, allowed: float) -> None:
 
 
 def _splits(params: Params, source: Source, table: pd.DataFrame) -> list[str]:
+    """The official splits of the good images; what is missing is drawn from the official ``train``, or from all."""
     good = np.flatnonzero(table["ok"])
-    official = source.splits(list(table["name"].iloc[good]))
-    if official is not None:
-        splits = np.full(len(table), "", dtype=object)
-        splits[good] = official
-        return list(splits)
-    if len(good) < 3:
-        raise DataError(f"data: only {len(good)} readable images, too few for training, validation and test; add some")
-    order = np.random.default_rng([params.data.seed, 1]).permutation(good)
-    # Every split gets at least one image, whatever the fractions.
-    validation = min(max(1, round(params.data.validation_fraction * len(good))), len(good) - 2)
-    test = min(max(1, round(params.data.test_fraction * len(good))), len(good) - 1 - validation)
     splits = np.full(len(table), "", dtype=object)
-    splits[order] = "train"
-    splits[order[:validation]] = "validation"
-    splits[order[validation : validation + test]] = "test"
+    splits[good] = source.splits(list(table["name"].iloc[good])) or "train"
+    pool = np.flatnonzero(splits == "train")
+    fractions = {"validation": params.data.validation_fraction, "test": params.data.test_fraction}
+    missing = [split for split in fractions if split not in set(splits)]
+    if len(pool) <= len(missing):
+        raise DataError(
+            f"data: only {len(pool)} readable images, too few for training, {' and '.join(missing)}; add some"
+        )
+    order = np.random.default_rng([params.data.seed, 1]).permutation(pool)
+    taken = 0
+    for rank, split in enumerate(missing):
+        # Every split gets at least one image, whatever the fractions.
+        most = len(pool) - taken - (len(missing) - rank)
+        count = min(max(1, round(fractions[split] * len(pool))), most)
+        splits[order[taken : taken + count]] = split
+        taken += count
     return list(splits)
 
 
-def _summary(params: Params, source: Source, table: pd.DataFrame, folder: Path) -> dict[str, Any]:
+def _summary(params: Params, table: pd.DataFrame, folder: Path) -> dict[str, Any]:
     with (folder / "images.npy").open("rb") as stream:
         content = hashlib.file_digest(stream, "sha256")
     content.update(table.to_csv(index=False).encode())

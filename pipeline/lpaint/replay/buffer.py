@@ -29,6 +29,10 @@ class View:
     def __getitem__(self, indices: Tensor) -> Self:
         return type(self)(*(getattr(self, field.name)[indices] for field in fields(self)))
 
+    def to(self, device: torch.device) -> Self:
+        """The same on ``device``."""
+        return type(self)(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class Transitions:

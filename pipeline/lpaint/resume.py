@@ -1,15 +1,71 @@
-"""What interrupted trainings left under ``.lpaint/resume/``: listed, and cleaned away."""
+"""Folders for what an interrupted stage needs to go on: one a configuration, outside DVC's outs, locked while in use.
+
+DVC deletes a stage's outs before it runs, and would carry a persistent one into runs with *other* parameters. So what a
+killed stage needs to go on lies under ``.lpaint/resume/<stage>-<digest>/`` in the repository's root; the digest is of
+everything that decides what the stage computes.
+"""
 
 import fcntl
+import hashlib
 import json
+import os
 import shutil
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lpaint.errors import ParamsError
-from lpaint.paths import RESUME_NOTE, resume_directory
+from lpaint.files import sweep, write_json
+from lpaint.paths import resume_directory
+
+# In such a folder: what people want to know of it.
+NOTE = "about.json"
+
+
+@contextmanager
+def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns: bool = True) -> Iterator[Path]:
+    """The folder for ``stage`` under a configuration ``key`` (JSON values), locked while in use.
+
+    Where another process is doing the same ``work``, as jobs of a grid that share a stage do, and a stage whose DVC was
+    killed, it waits for that one to end, and says so on stderr. A process that helps another (``owns`` is false) leaves
+    lock and folder to that one.
+    """
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    directory = resume_directory(stage, digest)
+    if not owns:
+        yield directory
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    # The lock lies beside the folder, so that clearing the folder does not free it.
+    with directory.with_suffix(".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            print(
+                f"{stage}: process {lock.read().strip()} is running this very {work}; waiting for it to end",
+                file=sys.stderr,
+                flush=True,
+            )
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Its end took the folder along.
+            directory.mkdir(parents=True, exist_ok=True)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        sweep(directory)
+        if not (directory / NOTE).exists():
+            take_note(directory, stage, key, "begun")
+        yield directory
+
+
+def take_note(directory: Path, stage: str, key: dict[str, Any], note: str) -> None:
+    """Write into a folder of resume state how far it is, for people."""
+    write_json(directory / NOTE, {"stage": stage, "note": note, "saved": int(time.time()), "key": key})
 
 
 @dataclass(frozen=True)
@@ -70,11 +126,10 @@ def _root() -> Path:
 
 def _read(folder: Path) -> Unfinished:
     try:
-        about = json.loads((folder / RESUME_NOTE).read_text(encoding="utf-8"))
+        about = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         note, saved, key = str(about["note"]), float(about["saved"]), dict(about["key"])
     except (OSError, ValueError, KeyError, TypeError):
-        # Killed before its first checkpoint; or not a training's.
-        note, saved, key = "no checkpoint yet", folder.stat().st_mtime, {}
+        note, saved, key = "begun", folder.stat().st_mtime, {}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Unfinished(folder.name, folder.name.rpartition("-")[0], note, saved, size, _process(folder), key)
 

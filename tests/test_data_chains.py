@@ -1,0 +1,40 @@
+"""The whole chain on digits, house numbers and a folder of photographs, in the forms in which they are distributed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import jpeg, write_mnist, write_svhn
+from tiny import run_chain
+
+from lpaint.painting.model import describe
+
+
+def _folder(root: Path) -> Path:
+    for name in ("train/a", "train/b", "val/a", "val/b"):
+        (root / name).mkdir(parents=True)
+        for i in range(6):
+            (root / name / f"{i}.JPEG").write_bytes(jpeg(40 * i, 60, 40))
+    return root
+
+
+@pytest.mark.parametrize("source", ["mnist", "svhn", "folder"])
+def test_a_chain_ends_in_an_agent(tmp_path: Path, source: str) -> None:
+    write = {"mnist": write_mnist, "svhn": write_svhn, "folder": _folder}[source]
+    write(tmp_path / "pictures")
+    digits = source != "folder"
+    agent: dict[str, Any] = {"updates": 4, "updates_per_round": 4, "validation": {"every": 4, "strokes": 4}}
+    run_chain(
+        tmp_path,
+        tracked=False,
+        data={"source": source, "path": "pictures", "limit": 0, "size": 16 if digits else 32},
+        renderer={"updates": 10},
+        agent={**agent, "gan": "none", "zoom": [1] if digits else [1, 2]},
+        evaluate={"strokes": [4], "timelapses": 1},
+    )
+    summary = json.loads((tmp_path / "data/prepared/summary.json").read_text())
+    counts = {"train": 11, "validation": 1, "test": 4} if digits else {"train": 11, "validation": 12, "test": 1}
+    assert (summary["source"], summary["splits"]) == (source, counts)
+    assert describe(tmp_path / "exports/actor.onnx")["data_source"] == source
+    assert source in (tmp_path / "exports/MODEL_CARD.md").read_text()
