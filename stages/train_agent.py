@@ -1,12 +1,14 @@
 """Stage: teach the agent to paint.
 
-Writes models/actor.safetensors, reports/training.json and reports/training/ (curve.csv, plots).
+Writes models/actor.safetensors, reports/training.json and reports/training/ (curve.csv, plots). Under
+``torchrun --nproc-per-node=N -m stages.train_agent`` N processes share the work, of which rank 0 writes.
 """
 
 import csv
 from pathlib import Path
 from typing import Any
 
+from lpaint import ranks
 from lpaint.agent.training import AgentTraining, Progress
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
@@ -39,14 +41,20 @@ def run(params: Params, tracker: Tracker) -> None:
         "data": data.digest,
         "renderer": digest_file(RENDERER) if params.agent.renderer == "neural" else None,
         "compute": compute.as_dict(),
+        "ranks": ranks.count(),
     }
-    with resume_state("train_agent", key) as resume:
+    with resume_state("train_agent", key, ranks.leads()) as resume:
+        ranks.wait_for_first()
+        ranks.agree(key)
         tracker.resume_from(resume.directory)
-        tracker.log_params({f"compute.{name}": value for name, value in compute.as_dict().items()})
+        used = compute.as_dict() | {"ranks": ranks.count()}
+        tracker.log_params({f"compute.{name}": value for name, value in used.items()})
         network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None
         rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
         training = AgentTraining(params, data, compute, rasterisers, resume, tracker)
         result = training.run()
+        if not ranks.leads():
+            return
         _write_curve(result.progress, tracker)
         write_json(REPORT, _report(result.progress, params))
         save_weights(MODEL, result.actor, result.settings)
@@ -79,7 +87,7 @@ def _write_curve(progress: Progress, tracker: Tracker) -> None:
 
 
 def main() -> None:
-    run_stage("train_agent", run, [MODEL])
+    run_stage("train_agent", run, [MODEL], ranks.together())
 
 
 if __name__ == "__main__":

@@ -62,14 +62,18 @@ class ResumeState:
 
 
 @contextmanager
-def resume_state(stage: str, key: dict[str, Any]) -> Iterator[ResumeState]:
+def resume_state(stage: str, key: dict[str, Any], owns: bool = True) -> Iterator[ResumeState]:
     """The resume state for ``stage`` under a configuration ``key`` (JSON values), locked while in use.
 
     Where another process is running the same training, as jobs of a grid that share a stage do, and a training whose
-    DVC was killed, it waits for that one to end, and says so on stderr.
+    DVC was killed, it waits for that one to end, and says so on stderr. A process that helps another (``owns`` is
+    false) leaves lock and folder to that one.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     directory = resume_directory(stage, digest)
+    if not owns:
+        yield ResumeState(directory)
+        return
     directory.mkdir(parents=True, exist_ok=True)
     # The lock lies beside the folder, so that clearing the folder does not free it.
     with directory.with_suffix(".lock").open("a+") as lock:

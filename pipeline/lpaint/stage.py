@@ -3,29 +3,34 @@
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 
 from lpaint.errors import ExitCode, LpaintError
 from lpaint.params import Params, load_params
 from lpaint.provenance import remember_output
-from lpaint.tracking import Tracker, start_run
+from lpaint.tracking import NullTracker, Tracker, start_run
 
 Run = Callable[[Params, Tracker], None]
 
 
-def run_stage(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
+def run_stage(
+    name: str, run: Run, outputs: Sequence[Path] = (), together: AbstractContextManager[bool] = nullcontext(True)
+) -> None:
     """Run a stage on ``params.yaml`` of the current folder and exit with its documented code.
 
     Args:
         name: the stage's name, as in dvc.yaml.
         run: does the work.
         outputs: files by whose content later stages find this run.
+        together: joins this process to those that run the stage with it; tells whether this one leads, and reports.
     """
     # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        run_tracked(name, run, outputs)
+        with together as leads:
+            run_tracked(name, run, outputs, leads)
     except LpaintError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -34,9 +39,12 @@ def run_stage(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def run_tracked(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
+def run_tracked(name: str, run: Run, outputs: Sequence[Path] = (), leads: bool = True) -> None:
     """``run_stage`` without the process around it: raises instead of exiting."""
     params = load_params()
+    if not leads:
+        run(params, NullTracker())
+        return
     with start_run(name, params) as tracker:
         run(params, tracker)
         for path in outputs:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from lpaint import ranks
 from lpaint.agent.build import build_agent
 from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.exploration import build_exploration
@@ -29,6 +30,9 @@ from lpaint.plots import sheet
 from lpaint.replay import Sample, build_replay
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import Tracker
+
+# Settings that are of all ranks together, of which each takes its share.
+_SHARED = ("batch_size", "environments")
 
 
 @dataclass
@@ -89,12 +93,19 @@ class _Means:
             self._counts[name] += 1
 
     def read(self) -> dict[str, float]:
+        """Means over all ranks, too."""
+        if not self._sums:
+            return {}
         # The only place where a round waits for the device.
-        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
+        sums = ranks.mean(torch.stack(list(self._sums.values()))).tolist()
+        return {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
 
 
 class AgentTraining:
     """A training that can be stopped after any round and goes on from its last checkpoint.
+
+    Where several ranks train, each has its share of environments, replay and batches, and a random stream of its own;
+    networks are the same on all. Rank 0 alone validates, reports and writes the checkpoint, which holds all ranks'.
 
     Args:
         params: all parameters; ``stroke``, ``agent`` and ``base.seed`` matter.
@@ -114,7 +125,9 @@ class AgentTraining:
         resume: ResumeState,
         tracker: Tracker,
     ) -> None:
-        self.params, self.settings, self.compute = params, params.agent, compute
+        self.params, self.compute = params, compute
+        shares = {name: ranks.share(getattr(params.agent, name), f"agent.{name}") for name in _SHARED}
+        self.settings = params.agent.model_copy(update=shares)
         self.resume, self.tracker = resume, tracker
         device, seed = compute.torch_device, params.base.seed
         family, self._rasteriser = get_family(params.stroke.family), rasteriser
@@ -127,18 +140,20 @@ class AgentTraining:
         self._images = torch.from_numpy(data.images).to(device)
         self._train = torch.from_numpy(data.split("train").copy())
         self._family = family
-        self.rng = torch.Generator(device).manual_seed(seed)
+        self.rng = torch.Generator(device).manual_seed(ranks.seed(seed))
         self.exploration = build_exploration(self.agent, self.settings, self.rng)
         rows = data.split("validation")[: self.settings.validation.images]
         self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
         self.progress = Progress()
         self.best = self._actor_state()
-        state = resume.load(device)
+        state = self._load()
         if state is not None:
             self.progress = Progress(**state["progress"])
         self._set_canvas()
         if state is not None:
             self._restore(state)
+        networks = self.agent.networks()
+        ranks.copy_first([value for network in networks for value in network.state_dict().values()])
 
     def run(self, on_round: Callable[[Progress], None] | None = None) -> TrainingResult:
         """Train to ``agent.updates``; ``on_round`` is called after each round and may raise to stop.
@@ -147,7 +162,8 @@ class AgentTraining:
             TrainingError: a loss or a weight is no longer finite.
         """
         total = self.settings.updates
-        bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty())
+        hidden = not (ranks.leads() and sys.stderr.isatty())
+        bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=hidden)
         with bar:
             while self.progress.update < total:
                 started, before = time.perf_counter(), self.progress.update
@@ -158,7 +174,7 @@ class AgentTraining:
                 self._check_finite(metrics)
                 if metrics:
                     self._log(metrics, done - before, time.perf_counter() - started)
-                if self._passed(before, self.settings.validation.every):
+                if ranks.leads() and self._passed(before, self.settings.validation.every):
                     self._validate()
                 if self._passed(before, self.settings.checkpoint_every):
                     self._save()
@@ -176,7 +192,7 @@ class AgentTraining:
         for transitions in rollout(self.pictures, self.painter, self.exploration.policy, self.settings, self.rng):
             self.replay.add(transitions)
         self.progress.rounds += 1
-        self.progress.transitions += self.episode
+        self.progress.transitions += self.episode * ranks.count()
         if self.progress.rounds < self.settings.warmup_rounds:
             return {}
         means = _Means()
@@ -246,7 +262,7 @@ class AgentTraining:
         row = {
             "update": self.progress.update,
             "transitions": self.progress.transitions,
-            "samples": self.progress.update * self.settings.batch_size,
+            "samples": self.progress.update * self.params.agent.batch_size,
             "seconds": self.progress.seconds,
             "peak_memory_mib": round(peak_memory(), 1),
             "l2": float(l2(canvas, targets).mean()),
@@ -278,21 +294,30 @@ class AgentTraining:
         return averaged if self.settings.actor.average else self.actor
 
     def _save(self) -> None:
+        parts = ranks.gather({"replay": self.replay.state_dict(), "rng": generator_state(self.rng)})
+        if not ranks.leads():
+            return
         self.resume.save(
             {
                 "progress": vars(self.progress),
                 "agent": self.agent.state_dict(),
                 "exploration": self.exploration.state_dict(),
-                "replay": self.replay.state_dict(),
-                "rng": generator_state(self.rng),
                 "best": self.best,
+                "ranks": parts,
             }
         )
+
+    def _load(self) -> dict[str, Any] | None:
+        """The last checkpoint with this rank's part of it as ``own``; None where there is none."""
+        device = self.compute.torch_device
+        state = self.resume.load("cpu" if ranks.count() > 1 else device) if ranks.leads() else None
+        return ranks.spread(state, device)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.agent.load_state_dict(state["agent"])
         self.exploration.load_state_dict(state["exploration"])
-        self.replay.load_state_dict(state["replay"])
-        restore_generator(self.rng, state["rng"])
+        self.replay.load_state_dict(state["own"]["replay"])
+        restore_generator(self.rng, state["own"]["rng"])
         self.best = state["best"]
-        print(f"resumed at update {self.progress.update}", flush=True)
+        if ranks.leads():
+            print(f"resumed at update {self.progress.update}", flush=True)

@@ -1,0 +1,44 @@
+"""One training in several processes, the ranks, as ``torchrun`` starts them: each has a share of every batch.
+
+``session`` joins and parts the processes; ``collectives`` is what they tell each other while they train. Where there is
+one process, all of it does nothing.
+"""
+
+from lpaint.ranks.collectives import (
+    agree,
+    averaged,
+    copy_first,
+    count,
+    deviation,
+    gather,
+    largest,
+    leads,
+    mean,
+    pooled,
+    rank,
+    seed,
+    share,
+    spread,
+    whole,
+)
+from lpaint.ranks.session import together, wait_for_first
+
+__all__ = [
+    "agree",
+    "averaged",
+    "copy_first",
+    "count",
+    "deviation",
+    "gather",
+    "largest",
+    "leads",
+    "mean",
+    "pooled",
+    "rank",
+    "seed",
+    "share",
+    "spread",
+    "together",
+    "wait_for_first",
+    "whole",
+]
