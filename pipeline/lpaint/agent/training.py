@@ -140,7 +140,7 @@ class AgentTraining:
         self._images = torch.from_numpy(data.images).to(device)
         self._train = torch.from_numpy(data.split("train").copy())
         self._family = family
-        self.rng = torch.Generator(device).manual_seed(ranks.seed(seed))
+        self.rng = torch.Generator(device).manual_seed(ranks.seed(seed, ranks.rank()))
         self.exploration = build_exploration(self.agent, self.settings, self.rng)
         rows = data.split("validation")[: self.settings.validation.images]
         self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
@@ -180,6 +180,7 @@ class AgentTraining:
                     self._save()
                 if on_round is not None:
                     on_round(self.progress)
+        ranks.copy_first(list(self.best.values()))
         self.actor.load_state_dict(self.best)
         return TrainingResult(self.actor.eval(), self.actor_settings, self.progress)
 

@@ -54,9 +54,9 @@ def share(total: int, name: str) -> int:
     return total // count()
 
 
-def seed(base: int) -> int:
-    """The seed of this rank's own random stream; rank 0 has the ``base`` seed itself."""
-    return int(np.random.SeedSequence((base, rank())).generate_state(1, np.uint64)[0]) if rank() else base
+def seed(base: int, number: int) -> int:
+    """The seed of the random stream of rank ``number``; rank 0 has the ``base`` seed itself."""
+    return int(np.random.SeedSequence((base, number)).generate_state(1, np.uint64)[0]) if number else base
 
 
 def mean(value: Tensor) -> Tensor:
