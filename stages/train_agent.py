@@ -1,7 +1,8 @@
 """Stage: teach the agent to paint.
 
 Writes models/actor.safetensors, reports/training.json and reports/training/ (curve.csv, plots). Under
-``torchrun --nproc-per-node=N -m stages.train_agent`` N processes share the work, of which rank 0 writes.
+``torchrun --nproc-per-node=N -m stages.train_agent`` N processes share the work, of which rank 0 writes;
+``agent.processes`` does the same from within.
 """
 
 import csv
@@ -14,11 +15,11 @@ from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
 from lpaint.device import choose_compute
 from lpaint.files import replacing, write_json
-from lpaint.params import Params
+from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
 from lpaint.provenance import digest_file
 from lpaint.renderer.networks import canvas_rasterisers, load_renderer
-from lpaint.stage import run_stage
+from lpaint.stage import run_stage, telling
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from lpaint.weights import save_weights
@@ -35,7 +36,7 @@ def run(params: Params, tracker: Tracker) -> None:
     data = PreparedData.load(DATA)
     compute = choose_compute(params.base)
     key = {
-        "agent": params.agent.model_dump(),
+        "agent": params.agent.model_dump(exclude={"processes"}),
         "stroke": params.stroke.model_dump(),
         "seed": params.base.seed,
         "data": data.digest,
@@ -87,6 +88,8 @@ def _write_curve(progress: Progress, tracker: Tracker) -> None:
 
 
 def main() -> None:
+    with telling("train_agent"):
+        ranks.launch("stages.train_agent", load_params().agent.processes)
     run_stage("train_agent", run, [MODEL], ranks.together())
 
 

@@ -2,8 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -26,11 +26,17 @@ def run_stage(
         outputs: files by whose content later stages find this run.
         together: joins this process to those that run the stage with it; tells whether this one leads, and reports.
     """
+    with telling(name), together as leads:
+        run_tracked(name, run, outputs, leads)
+
+
+@contextmanager
+def telling(name: str) -> Iterator[None]:
+    """Exit with an error's documented code after one sentence on it; interruptions are told, too."""
     # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with together as leads:
-            run_tracked(name, run, outputs, leads)
+        yield
     except LpaintError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

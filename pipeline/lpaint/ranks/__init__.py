@@ -1,7 +1,7 @@
 """One training in several processes, the ranks, as ``torchrun`` starts them: each has a share of every batch.
 
-``session`` joins and parts the processes; ``collectives`` is what they tell each other while they train. Where there is
-one process, all of it does nothing.
+``launch`` starts processes where ``torchrun`` did not; ``session`` joins and parts them; ``collectives`` is what they
+tell each other while they train. Where there is one process, all of it does nothing.
 """
 
 from lpaint.ranks.collectives import (
@@ -21,6 +21,7 @@ from lpaint.ranks.collectives import (
     spread,
     whole,
 )
+from lpaint.ranks.launch import launch
 from lpaint.ranks.session import together, wait_for_first
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "deviation",
     "gather",
     "largest",
+    "launch",
     "leads",
     "mean",
     "pooled",
