@@ -38,13 +38,13 @@ def in_ranks(count: int, folder: Path, work: Callable[..., Any], *arguments: Any
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(120)
+        process.join(240)
         process.kill()
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
 
 def _work(environment: dict[str, str], out: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    os.environ.update(environment, LPAINT_RANKS_TIMEOUT="60")
+    os.environ.update(environment, LPAINT_RANKS_TIMEOUT="200")
     torch.set_num_threads(1)
     try:
         with together():
