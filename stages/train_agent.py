@@ -1,22 +1,25 @@
 """Stage: teach the agent to paint.
 
-Writes models/actor.safetensors, reports/training.json and reports/training/ (curve.csv, plots).
+Writes models/actor.safetensors, reports/training.json and reports/training/ (curve.csv, plots). Under
+``torchrun --nproc-per-node=N -m stages.train_agent`` N processes share the work, of which rank 0 writes;
+``agent.processes`` does the same from within.
 """
 
 import csv
 from pathlib import Path
 from typing import Any
 
+from lpaint import ranks
 from lpaint.agent.training import AgentTraining, Progress
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
 from lpaint.device import choose_compute
 from lpaint.files import replacing, write_json
-from lpaint.params import Params
+from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
 from lpaint.provenance import digest_file
 from lpaint.renderer.networks import canvas_rasterisers, load_renderer
-from lpaint.stage import run_stage
+from lpaint.stage import run_stage, telling
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from lpaint.weights import save_weights
@@ -33,20 +36,26 @@ def run(params: Params, tracker: Tracker) -> None:
     data = PreparedData.load(DATA)
     compute = choose_compute(params.base)
     key = {
-        "agent": params.agent.model_dump(),
+        "agent": params.agent.model_dump(exclude={"processes"}),
         "stroke": params.stroke.model_dump(),
         "seed": params.base.seed,
         "data": data.digest,
         "renderer": digest_file(RENDERER) if params.agent.renderer == "neural" else None,
         "compute": compute.as_dict(),
+        "ranks": ranks.count(),
     }
-    with resume_state("train_agent", key) as resume:
+    with resume_state("train_agent", key, ranks.leads()) as resume:
+        ranks.wait_for_first()
+        ranks.agree(key)
         tracker.resume_from(resume.directory)
-        tracker.log_params({f"compute.{name}": value for name, value in compute.as_dict().items()})
+        used = compute.as_dict() | {"ranks": ranks.count()}
+        tracker.log_params({f"compute.{name}": value for name, value in used.items()})
         network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None
         rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
         training = AgentTraining(params, data, compute, rasterisers, resume, tracker)
         result = training.run()
+        if not ranks.leads():
+            return
         _write_curve(result.progress, tracker)
         write_json(REPORT, _report(result.progress, params))
         save_weights(MODEL, result.actor, result.settings)
@@ -79,7 +88,9 @@ def _write_curve(progress: Progress, tracker: Tracker) -> None:
 
 
 def main() -> None:
-    run_stage("train_agent", run, [MODEL])
+    with telling("train_agent"):
+        ranks.launch("stages.train_agent", load_params().agent.processes)
+    run_stage("train_agent", run, [MODEL], ranks.together())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The choice of device and precision."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,23 @@ def test_cuda_must_be_there_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(DeviceError, match=r"base\.device"):
         choose_compute(_base(device="cuda"))
     assert choose_compute(_base(device="auto")).device == "cpu"
+
+
+@pytest.mark.usefixtures("_threads")
+def test_processes_of_a_machine_share_its_cores_and_have_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
+    assert choose_compute(_base()).threads == 3
+    assert choose_compute(_base(threads=1)).threads == 1
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_compute(_base(device="cuda")).device == "cuda" and taken == [1]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(DeviceError, match=r"base\.device: process 3 of this machine finds 2 GPUs; start no more"):
+        choose_compute(_base(device="cuda"))
 
 
 @pytest.mark.parametrize(("capable", "precision"), [(True, "bf16"), (False, "fp32")])

@@ -117,7 +117,8 @@ class ResumeState:
         if content["key"] != json.dumps(self.key, sort_keys=True):
             other = _difference("", json.loads(content["key"]), json.loads(json.dumps(self.key)))
             raise TrainingError(
-                f"{path}: is the checkpoint of another training, which differs in {other}; delete {self.directory} "
+                f"{path}: is the checkpoint of another training, which differs in {other}; lpaint resume clean "
+                f"{self.directory.name} starts over"
             )
         now = git_commit()
         if content["commit"] != now:

@@ -42,18 +42,22 @@ class Compute:
 
 
 def choose_compute(base: Base) -> Compute:
-    """Resolve ``auto`` against this machine and set torch's thread count.
+    """Resolve ``auto`` against this machine, set torch's thread count and take this process's GPU.
+
+    The processes that ``torchrun`` starts on a machine share its cores, and each has a GPU of its own.
 
     Raises:
-        DeviceError: ``base.device`` is ``cuda`` and no CUDA device answers.
+        DeviceError: ``base.device`` is ``cuda`` and no CUDA device answers, or there are more processes than GPUs.
     """
     has_cuda = torch.cuda.is_available()
     if base.device == "cuda" and not has_cuda:
         raise DeviceError("base.device is cuda, but torch finds no CUDA device here; set base.device to auto or cpu")
     device = "cuda" if has_cuda and base.device != "cpu" else "cpu"
-    if base.threads:
-        torch.set_num_threads(base.threads)
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if base.threads or beside > 1:
+        torch.set_num_threads(base.threads or max(1, _cores() // beside))
     if device == "cuda":
+        _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = not base.deterministic
@@ -77,6 +81,21 @@ def peak_memory() -> float:
         return int(line.split()[1]) / 1024
     # In bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _take_gpu(process: int) -> None:
+    found = torch.cuda.device_count()
+    if process >= found:
+        raise DeviceError(
+            f"base.device: process {process + 1} of this machine finds {found} GPUs; start no more processes than "
+            "that, or set base.device to cpu"
+        )
+    torch.cuda.set_device(process)
 
 
 def _has_fast_bf16(device: str) -> bool:

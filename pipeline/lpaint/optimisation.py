@@ -6,6 +6,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from lpaint import ranks
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -24,9 +26,10 @@ class Optimisation:
         """One optimiser step on ``parameters`` only, clipped to norm ``limit`` if above 0; returns the gradient's norm.
 
         Gradients are asked of these parameters alone: the networks that a loss passes through get no backward pass of
-        their weights.
+        their weights. They are averaged over the ranks of a training before the norm is taken.
         """
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        gradients = ranks.averaged(torch.autograd.grad(loss, parameters))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             # torch's fused Adam on the CPU pairs elements by their order in memory, whatever the strides say.
             same = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)

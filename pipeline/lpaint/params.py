@@ -181,6 +181,7 @@ class Agent(Section):
     updates_per_round: Positive
     batch_size: Annotated[int, Field(ge=2)]
     environments: Positive
+    processes: Annotated[int, Field(ge=1, le=64)]
     replay_rounds: Positive
     warmup_rounds: Positive
     discount: Share

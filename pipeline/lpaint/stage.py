@@ -3,7 +3,8 @@
 import errno
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from lpaint.errors import ExitCode, LpaintError
@@ -11,7 +12,7 @@ from lpaint.files import sweep
 from lpaint.interruption import interrupt
 from lpaint.params import Params, load_params
 from lpaint.provenance import remember_output
-from lpaint.tracking import Tracker, start_run
+from lpaint.tracking import NullTracker, Tracker, start_run
 
 _OUTPUT_FOLDERS = ("data", "data/prepared", "models", "reports", "reports/*", "exports")
 # Of a full, read-only or failing disk, and of files that may not be touched: the machine's fault, not the program's.
@@ -19,21 +20,31 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, err
 Run = Callable[[Params, Tracker], None]
 
 
-def run_stage(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
+def run_stage(
+    name: str, run: Run, outputs: Sequence[Path] = (), together: AbstractContextManager[bool] = nullcontext(True)
+) -> None:
     """Run a stage on ``params.yaml`` of the current folder and exit with its documented code.
 
     Args:
         name: the stage's name, as in dvc.yaml.
         run: does the work.
         outputs: files by whose content later stages find this run.
+        together: joins this process to those that run the stage with it; tells whether this one leads, and reports.
     """
+    with telling(name), together as leads:
+        run_tracked(name, run, outputs, leads)
+
+
+@contextmanager
+def telling(name: str) -> Iterator[None]:
+    """Exit with an error's documented code after one sentence on it; interruptions are told, too."""
     # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
     signal.signal(signal.SIGTERM, interrupt)
     for pattern in _OUTPUT_FOLDERS:
         for folder in Path().glob(pattern):
             sweep(folder)
     try:
-        run_tracked(name, run, outputs)
+        yield
     except LpaintError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -51,9 +62,12 @@ def run_stage(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def run_tracked(name: str, run: Run, outputs: Sequence[Path] = ()) -> None:
+def run_tracked(name: str, run: Run, outputs: Sequence[Path] = (), leads: bool = True) -> None:
     """``run_stage`` without the process around it: raises instead of exiting."""
     params = load_params()
+    if not leads:
+        run(params, NullTracker())
+        return
     with start_run(name, params) as tracker:
         run(params, tracker)
         for path in outputs:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from lpaint import ranks
+
 # No loss, norm or value of a sound training comes near.
 _LARGEST = 1e8
 
@@ -25,7 +27,7 @@ class RoundMetrics:
         self._rows.append(metrics)
 
     def read(self) -> dict[str, float]:
-        """Means over the updates that logged a scalar.
+        """Means over the updates that logged a scalar, and over all ranks.
 
         Raises:
             DivergenceError: a value is not finite, or too large to be anything but a training that explodes.
@@ -36,7 +38,7 @@ class RoundMetrics:
         absent = torch.zeros_like(next(iter(self._rows[0].values())), dtype=torch.float32)
         # The only place where a round waits for the device.
         values = torch.stack([torch.stack([row.get(name, absent).float() for name in names]) for row in self._rows])
-        values = values.cpu()
+        values = ranks.mean(values).cpu()
         bad = ~(values.abs() < _LARGEST)
         if bad.any():
             row, column = torch.nonzero(bad)[0].tolist()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lpaint import ranks
 from lpaint.agent.ddpg import Ddpg, State
 from lpaint.params import Agent
 
@@ -53,7 +54,7 @@ class ParameterNoise(Exploration):
     sigma grows or shrinks by the factor ``adaptation`` (equation 3), as the copy's strokes are nearer to the actor's
     than ``std`` or not, by the root mean square over a batch of states (equation 4): a distance of so much is what
     noise of that deviation on the strokes themselves makes. It relies on layer norm, on which the same noise is as
-    strong in every layer.
+    strong in every layer. Each rank of a training perturbs a copy of its own; sigma follows the distance of them all.
     """
 
     def __init__(self, agent: Ddpg, settings: Agent, rng: torch.Generator) -> None:
@@ -80,7 +81,7 @@ class ParameterNoise(Exploration):
     def adapt(self, state: State) -> dict[str, Tensor]:
         """Let sigma follow how far the last round's copy strayed."""
         seen = state.before, state.target, state.step / self.settings.max_steps
-        distance = (self.policy(*seen) - self.agent.policy(*seen)).square().mean().sqrt()
+        distance = ranks.mean((self.policy(*seen) - self.agent.policy(*seen)).square().mean()).sqrt()
         nearer, factor = distance < self.settings.noise.std, self.settings.noise.adaptation
         self.sigma *= torch.where(nearer, factor, 1 / factor)
         return {"exploration/sigma": self.sigma.clone(), "exploration/distance": distance}

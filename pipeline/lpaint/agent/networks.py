@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from lpaint.layers import TranslatedReLU
+from lpaint.layers import BatchNorm2d, TranslatedReLU
 
 
 class Actor(nn.Module):
@@ -174,7 +174,7 @@ def _with_planes(*images: Tensor, fraction: Tensor) -> Tensor:
 
 
 class _BatchNormBlock(nn.Module):
-    norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+    norm: Callable[[int], nn.Module] = BatchNorm2d
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lpaint import ranks
 from lpaint.gan import pair
 from lpaint.params import Reward
 
@@ -54,7 +55,7 @@ class RewardModel:
     @torch.no_grad()
     def _observe(self, gain: Tensor) -> None:
         """Let the running scale follow; bias-corrected, so the first batch sets it."""
-        square = gain.square().mean()
+        square = ranks.mean(gain.square().mean())
         self._observed += 1
         rate = torch.maximum(1 / self._observed, torch.full_like(self._observed, 0.01))
         self.mean_square += rate * (square - self.mean_square)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from lpaint import ranks
 from lpaint.agent.build import build_agent
 from lpaint.agent.divergence import DivergenceError, RoundMetrics, check_weights
 from lpaint.agent.environment import Compositor, rollout
@@ -32,6 +33,8 @@ from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import Tracker
 
 _MOST_SETBACKS = 3
+# Settings that are of all ranks together, of which each takes its share.
+_SHARED = ("batch_size", "environments")
 
 
 @dataclass
@@ -83,6 +86,9 @@ def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
 class AgentTraining:
     """A training that can be stopped after any round and goes on from its last checkpoint.
 
+    Where several ranks train, each has its share of environments, replay and batches, and a random stream of its own;
+    networks are the same on all. Rank 0 alone validates, reports and writes the checkpoint, which holds all ranks'.
+
     Args:
         params: all parameters; ``stroke``, ``agent`` and ``base.seed`` matter.
         data: the prepared images.
@@ -101,7 +107,9 @@ class AgentTraining:
         resume: ResumeState,
         tracker: Tracker,
     ) -> None:
-        self.params, self.settings, self.compute = params, params.agent, compute
+        self.params, self.compute = params, compute
+        shares = {name: ranks.share(getattr(params.agent, name), f"agent.{name}") for name in _SHARED}
+        self.settings = params.agent.model_copy(update=shares)
         self.resume, self.tracker = resume, tracker
         device, seed = compute.torch_device, params.base.seed
         family, self._rasteriser = get_family(params.stroke.family), rasteriser
@@ -113,19 +121,22 @@ class AgentTraining:
         self.episode = self.settings.environments * self.settings.max_steps * len(self.settings.zoom)
         self._images = place_images(data.images, device)
         tracker.set_tags({"data.pictures": placement(self._images)})
-        print(f"pictures: {data.images.nbytes / 2**20:,.0f} MiB, {placement(self._images)}", flush=True)
+        if ranks.leads():
+            print(f"pictures: {data.images.nbytes / 2**20:,.0f} MiB, {placement(self._images)}", flush=True)
         self._train = torch.from_numpy(data.split("train").copy())
         self._family = family
-        self.rng = torch.Generator(device).manual_seed(seed)
+        self.rng = torch.Generator(device).manual_seed(ranks.seed(seed, ranks.rank()))
         self.exploration = build_exploration(self.agent, self.settings, self.rng)
         rows = data.split("validation")[: self.settings.validation.images]
         self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
         self.progress = Progress()
         self.best = self._actor_state()
-        if self._restore():
-            print(f"resumed at update {self.progress.update}", flush=True)
-        else:
+        if not self._restore():
             self._set_canvas()
+        elif ranks.leads():
+            print(f"resumed at update {self.progress.update}", flush=True)
+        networks = self.agent.networks()
+        ranks.copy_first([value for network in networks for value in network.state_dict().values()])
 
     def run(self, on_round: Callable[[Progress], None] | None = None) -> TrainingResult:
         """Train to ``agent.updates``; ``on_round`` is called after each round and may raise to stop.
@@ -137,7 +148,8 @@ class AgentTraining:
             KeyboardInterrupt: somebody asked for the end.
         """
         total = self.settings.updates
-        bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty())
+        hidden = not (ranks.leads() and sys.stderr.isatty())
+        bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=hidden)
         with bar, deferred("train_agent: ends with a checkpoint after this round") as interruption:
             while self.progress.update < total:
                 started, before = time.perf_counter(), self.progress.update
@@ -152,15 +164,16 @@ class AgentTraining:
                 bar.update(done - before)
                 if metrics:
                     self._log(metrics, done - before, time.perf_counter() - started)
-                if self._passed(before, self.settings.validation.every):
+                if ranks.leads() and self._passed(before, self.settings.validation.every):
                     self._validate()
-                if interruption.requested:
+                if ranks.anywhere(interruption.requested):
                     self._save()
                     raise KeyboardInterrupt
                 if self._passed(before, self.settings.checkpoint_every):
                     self._save_if_possible()
                 if on_round is not None:
                     on_round(self.progress)
+        ranks.copy_first(list(self.best.values()))
         self.actor.load_state_dict(self.best)
         return TrainingResult(self.actor.eval(), self.actor_settings, self.progress)
 
@@ -173,19 +186,21 @@ class AgentTraining:
         for transitions in rollout(self.pictures, self.painter, self.exploration.policy, self.settings, self.rng):
             self.replay.add(transitions)
         self.progress.rounds += 1
-        self.progress.transitions += self.episode
+        self.progress.transitions += self.episode * ranks.count()
         if self.progress.rounds < self.settings.warmup_rounds:
             return {}
         logged = RoundMetrics(self.progress.update)
+        adapted = {}
         if self.settings.exploration != "none":
-            logged.add(self.exploration.adapt(self.agent.state(self._even_sample())))
+            adapted = self.exploration.adapt(self.agent.state(self._even_sample()))
         self.actor.train()
         if self.progress.update == 0:
             self.agent.warm_up_discriminator(self.replay, self.rng)
         for _ in range(min(self.settings.updates_per_round, self.settings.updates - self.progress.update)):
             share = self.progress.update / self.settings.updates
             beta = self.settings.per.beta + (1 - self.settings.per.beta) * share
-            logged.add(self.agent.update(self.replay, beta, self._learning_rate_factor(share), self.rng))
+            logged.add(adapted | self.agent.update(self.replay, beta, self._learning_rate_factor(share), self.rng))
+            adapted = {}
             self.progress.update += 1
         metrics = logged.read()
         check_weights(self.agent.networks(), self.progress.update)
@@ -264,7 +279,7 @@ class AgentTraining:
         row = {
             "update": self.progress.update,
             "transitions": self.progress.transitions,
-            "samples": self.progress.update * self.settings.batch_size,
+            "samples": self.progress.update * self.params.agent.batch_size,
             "seconds": self.progress.seconds,
             "peak_memory_mib": round(peak_memory(), 1),
             "l2": float(l2(canvas, targets).mean()),
@@ -303,19 +318,23 @@ class AgentTraining:
             print(f"warning: {error}; the training goes on", file=sys.stderr, flush=True)
 
     def _save(self) -> None:
+        parts = ranks.gather({"replay": self.replay.state_dict(), "rng": generator_state(self.rng)})
+        if not ranks.leads():
+            return
         state = {
             "progress": vars(self.progress),
             "agent": self.agent.state_dict(),
             "exploration": self.exploration.state_dict(),
-            "replay": self.replay.state_dict(),
-            "rng": generator_state(self.rng),
             "best": self.best,
+            "ranks": parts,
         }
         self.resume.save(state, f"update {self.progress.update} of {self.settings.updates}")
 
     def _restore(self) -> bool:
-        """Take up the last good checkpoint; whether there is one."""
-        state = self.resume.load(self.compute.torch_device)
+        """Take up the last good checkpoint, with this rank's part of it; whether there is one."""
+        device = self.compute.torch_device
+        state = self.resume.load("cpu" if ranks.count() > 1 else device) if ranks.leads() else None
+        state = ranks.spread(state, device)
         if state is None:
             return False
         with self.resume.fitting():
@@ -323,7 +342,7 @@ class AgentTraining:
             self._set_canvas()
             self.agent.load_state_dict(state["agent"])
             self.exploration.load_state_dict(state["exploration"])
-            self.replay.load_state_dict(state["replay"])
-            restore_generator(self.rng, state["rng"])
+            self.replay.load_state_dict(state["own"]["replay"])
+            restore_generator(self.rng, state["own"]["rng"])
             self.best = state["best"]
         return True

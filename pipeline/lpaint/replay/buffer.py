@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from lpaint import ranks
 from lpaint.replay.sum_tree import SumTree
 
 
@@ -145,6 +146,10 @@ class PrioritizedReplay(UniformReplay):
     independent draws; either takes a transition with the same probability. Weights are (1 / (N P(i)))^beta over their
     maximum *in the batch*. New transitions enter with the largest raw priority seen so far (alpha is applied once). Of
     an index that a batch holds more than once, the largest of its errors is taken.
+
+    Each rank of a training draws its share of a batch from a buffer of its own by the priorities in it, so that N and P
+    are that buffer's: with R ranks the whole has R N transitions, each drawn with probability P / R. The maximum in the
+    batch and the largest priority so far are over all ranks.
     """
 
     prioritized = True
@@ -174,7 +179,7 @@ class PrioritizedReplay(UniformReplay):
         indices = self.tree.find(place * total)
         probability = self.tree[indices] / total
         weights = (self.size * probability) ** -beta
-        return self._gather(indices, (weights / weights.max()).float())
+        return self._gather(indices, (weights / ranks.largest(weights.max())).float())
 
     def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
         """Set priorities from temporal-difference ``errors`` [B] at ``indices`` [B]."""
@@ -183,7 +188,7 @@ class PrioritizedReplay(UniformReplay):
                 f"errors have shape {tuple(errors.shape)}, indices {tuple(indices.shape)}; both must be [B]"
             )
         raw = errors.detach().abs().double() + self.epsilon
-        self.largest = torch.maximum(self.largest, raw.max())
+        self.largest = torch.maximum(self.largest, ranks.largest(raw.max()))
         # All pairs of a batch are few, and nothing here has to wait for the device to count what is unique.
         same = indices[:, None] == indices
         merged = torch.where(same, raw, 0.0).amax(1)
