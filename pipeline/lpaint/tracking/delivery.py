@@ -16,7 +16,7 @@ from PIL import Image
 
 from lpaint.errors import DataError
 from lpaint.tracking.events import Event, EventFile, Payload
-from lpaint.tracking.mlflow_store import REGISTERED_MODEL, RunMissingError, Store
+from lpaint.tracking.mlflow_store import REGISTERED_MODEL, RunMissingError, Store, reason
 
 _LARGEST_BATCH = 1000
 _LONGEST_PARAM = 500
@@ -25,8 +25,8 @@ _LONGEST_PARAM = 500
 class RefusedError(Exception):
     """MLflow will never take ``what``, however often it is asked."""
 
-    def __init__(self, what: str, reason: str) -> None:
-        super().__init__(f"{what} is left out: {reason}")
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} is left out: {why}")
         self.what = what
 
 
@@ -132,7 +132,7 @@ def add_events(client: Any, run_id: str, batch: list[Event], payload: Payload | 
             {**event, "values": {name: value}} for event in batch for name, value in event.get("values", {}).items()
         ]
         if len(singles) < 2:
-            raise RefusedError(_named(batch[0]), " ".join(str(error).split())[:300]) from None
+            raise RefusedError(_named(batch[0]), reason(error)) from None
         _add_singly(client, run_id, singles)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from lpaint.errors import DataError
 from lpaint.tracking.delivery import RefusedError, Replay
 from lpaint.tracking.events import EventFile, Kept
-from lpaint.tracking.mlflow_store import RunMissingError, Store
+from lpaint.tracking.mlflow_store import RunMissingError, Store, reason
 
 
 def import_runs(paths: Iterable[Path]) -> list[tuple[Path, str, bool]]:
@@ -35,8 +35,7 @@ def import_runs(paths: Iterable[Path]) -> list[tuple[Path, str, bool]]:
             failed.append(f"{file.path}: {error}")
         except Exception as error:
             # Stores raise whatever they like.
-            reason = " ".join(str(error).split())[:300]
-            failed.append(f"{file.path}: could not be brought into MLflow ({reason}); mend the store and try again")
+            failed.append(f"{file.path}: MLflow does not take it ({reason(error)}); mend the store and try again")
     if failed:
         raise DataError("; ".join(failed))
     return done

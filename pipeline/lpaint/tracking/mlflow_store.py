@@ -26,6 +26,14 @@ _LOCK_PATIENCE = 5.0
 _FIRST_DELAY, _LONGEST_DELAY = 2.0, 60.0
 
 
+def reason(error: Exception) -> str:
+    """What went wrong, in a few words."""
+    # Without the statement and the advice that SQLAlchemy puts around it.
+    text = " ".join(str(error).split()).partition(" [SQL:")[0].partition(" (Background on")[0]
+    text = text.rpartition("Error) ")[2]
+    return text[:300] or type(error).__name__
+
+
 class RunMissingError(Exception):
     """The run that something adds to is not in the store."""
 
@@ -59,7 +67,7 @@ class Store:
 
     def failed(self, error: Exception) -> None:
         """Leave it alone for a while."""
-        self.reason = " ".join(str(error).split())[:300] or type(error).__name__
+        self.reason = reason(error)
         self._delay = min(_LONGEST_DELAY, 2 * self._delay or _FIRST_DELAY)
         self._next = time.monotonic() + self._delay
 
@@ -171,7 +179,12 @@ def _probe_sqlite(uri: str) -> None:
     if not path or path == ":memory:":
         return
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for place in (folder, Path(path)):
+            # Opened now, it would stay read-only in MLflow's pool of connections.
+            if place.exists() and not os.access(place, os.W_OK):
+                raise OSError(f"{place.name} is read-only")
         with closing(sqlite3.connect(path, timeout=_LOCK_PATIENCE)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")

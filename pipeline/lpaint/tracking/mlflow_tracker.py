@@ -63,7 +63,7 @@ class MlflowTracker:
         """See ``Tracker``."""
         self._remembered = directory / "run_id"
         if self._remembered.is_file():
-            self.run_id = self._remembered.read_text(encoding="utf-8").strip()
+            self.run_id, self._known = self._remembered.read_text(encoding="utf-8").strip(), True
             earlier = tracking_file(self.stage, self.run_id)
             if earlier.is_file():
                 self._kept = Replay(self._store, EventFile(earlier), self._refused)
