@@ -84,7 +84,7 @@ class Services:
         )
         port = _free_port()
         self.uri = f"http://127.0.0.1:{port}"
-        server = [str(BINARIES / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+        server = [str(BINARIES / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         database = self._database.replace("postgresql", "postgresql+psycopg2")
         places = ["--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts")]
         self.mlflow = Service([*server, *places], folder / "mlflow.log", self._server_answers)

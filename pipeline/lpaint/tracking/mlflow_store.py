@@ -28,8 +28,10 @@ _FIRST_DELAY, _LONGEST_DELAY = 2.0, 60.0
 
 def reason(error: Exception) -> str:
     """What went wrong, in a few words."""
-    # Without the statement and the advice that SQLAlchemy puts around it.
-    text = " ".join(str(error).split()).partition(" [SQL:")[0].partition(" (Background on")[0]
+    text = " ".join(str(error).split())
+    # Without what SQLAlchemy and urllib3 put around it.
+    for noise in (" [SQL:", " (Background on", " with exception HTTP"):
+        text = text.partition(noise)[0]
     text = text.rpartition("Error) ")[2]
     return text[:300] or type(error).__name__
 
@@ -127,8 +129,8 @@ def connect(uri: str | None = None) -> tuple[Any, str]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # A tracking server that is gone costs seconds, not the minutes of MLflow's own patience.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # What a tracking server does not take at once is kept and tried again later, while the stage goes on.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     warnings.filterwarnings("ignore", module="mlflow")
     import mlflow
 
