@@ -344,6 +344,18 @@ def test_resumed_with_the_server_away_it_goes_on_in_its_run(server: Server) -> N
     assert [step for step, _ in server.history(first.run_id)] == list(range(9))
 
 
+def test_resumed_with_the_server_away_it_begins_anew_if_its_run_is_gone(server: Server) -> None:
+    (server.root / "run_id").write_text("0" * 32)
+    server.stop()
+    with start_run("train_agent", tiny_params()) as tracker:
+        tracker.resume_from(server.root)
+        _log(tracker, range(3))
+    server.start()
+    import_runs(server.files)
+    (run,) = server.runs()
+    assert run.info.status == "FINISHED" and len(server.history(run.info.run_id)) == 3
+
+
 def test_locked_database_is_an_outage(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     with start_run("train_agent", tiny_params()) as tracker:
         _log(tracker, range(5))
@@ -419,6 +431,22 @@ def test_store_on_a_bad_disk_is_an_outage(
     assert server.history(tracker.run_id) == [(step, step) for step in range(35)]
     err = capsys.readouterr().err
     assert err.count("\n") == 2 and fault in err
+
+
+def test_database_that_could_not_be_made_for_a_full_disk_is_made_later(
+    server: Server, disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _remount(disk, "size=300k")
+    server.uri = f"sqlite:///{disk}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    with start_run("train_agent", tiny_params()) as tracker:
+        _log(tracker, range(1))
+        tracker.flush()
+        assert tracker.undelivered, "the disk had room"
+        _remount(disk, "size=8m")
+        _log(tracker, range(1, 5))
+    assert not tracker.undelivered and len(server.history(tracker.run_id)) == 5
+    assert "disk is full" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])

@@ -8,7 +8,8 @@ at once and whole, so that a run that was killed keeps all but its last.
 event       further keys
 ==========  ======================================================================================================
 start       ``run``, ``stage``, ``params``, ``tags``, ``schema``; of a run that began in MLflow also ``mlflow``: true,
-            and ``adds``: true if it is another stage's, whose status is left alone
+            and ``adds``: true if it is another stage's, whose status is left alone; ``resumed``: true if the
+            file goes on with a run that may be there
 params      ``values``
 metrics     ``values``, ``step``
 tags        ``values``

@@ -47,7 +47,7 @@ def _import_one(store: Store, file: EventFile, kept: Kept) -> tuple[str, bool]:
     known = store.find(kept.run) if kept.run else None
     if known is not None and kept.count >= len(kept.events):
         return known, False
-    if known is None and not start.get("mlflow"):
+    if known is None and not (start.get("mlflow") or start.get("resumed")):
         known = store.find(start["run"])
         # Another copy of the file was imported.
         if known is not None and client.get_run(known).info.status != "RUNNING":

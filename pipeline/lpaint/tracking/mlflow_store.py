@@ -8,7 +8,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -138,11 +138,12 @@ def connect(uri: str | None = None) -> tuple[Any, str]:
         # What fails is told once, by whom it concerns.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri or named or _own_store())
+    chosen = uri or named or _own_store()
+    mlflow.set_tracking_uri(chosen)
     if not named:
         # Setting the URI sets the variable too, where the next run would take it for the user's choice.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    with _alone_in_the_repository():
+    with _alone_in_the_repository(), _whole_or_not_at_all(_sqlite_file(chosen)):
         client = mlflow.MlflowClient()
         experiment = _experiment_id(client)
     mlflow.set_experiment(EXPERIMENT)
@@ -161,7 +162,7 @@ def _probe(uri: str) -> None:
     """
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme == "sqlite":
-        _probe_sqlite(uri)
+        _probe_sqlite(_sqlite_file(uri))
     elif scheme in ("http", "https"):
         _probe_server(uri)
     elif scheme in ("postgresql", "mysql", "mssql"):
@@ -174,16 +175,12 @@ def _probe(uri: str) -> None:
                 pass
 
 
-def _probe_sqlite(uri: str) -> None:
-    from sqlalchemy import make_url
-
-    path = make_url(uri).database
-    if not path or path == ":memory:":
+def _probe_sqlite(path: Path | None) -> None:
+    if path is None:
         return
     try:
-        folder = Path(path).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        for place in (folder, Path(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in (path.parent, path):
             # Opened now, it would stay read-only in MLflow's pool of connections.
             if place.exists() and not os.access(place, os.W_OK):
                 raise OSError(f"{place.name} is read-only")
@@ -192,6 +189,14 @@ def _probe_sqlite(uri: str) -> None:
             database.execute("ROLLBACK")
     except (OSError, sqlite3.Error) as error:
         raise OSError(f"{path}: {error}") from None
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite database; None for other stores."""
+    from sqlalchemy import make_url
+
+    named = make_url(uri).database if uri.startswith("sqlite") else None
+    return Path(named) if named and named != ":memory:" else None
 
 
 def _probe_server(uri: str) -> None:
@@ -209,6 +214,21 @@ def _probe_server(uri: str) -> None:
     # An answer is a sign of life whatever it says, but for what a proxy says of a server that is gone.
     if status in (502, 503, 504):
         raise OSError(f"{shown} answers with status {status}")
+
+
+@contextmanager
+def _whole_or_not_at_all(database: Path | None) -> Iterator[None]:
+    """MLflow can neither use nor mend a database in whose making it was stopped, as by a full disk."""
+    fresh = database is not None and not (database.exists() and database.stat().st_size)
+    try:
+        yield
+    except BaseException:
+        if fresh and database is not None:
+            # Emptied and not removed: MLflow's connections hold on to it.
+            with suppress(OSError):
+                os.truncate(database, 0)
+            database.with_name(f"{database.name}-journal").unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class MlflowTracker:
         self._began = now()
         # In MLflow, as far as this process knows; and with its parameters.
         self._known = self._adds
-        self._opened = False
+        self._opened = self._resumed = False
         self._buffer: list[Event] = []
         self._rows = 0
         self._flushed = time.monotonic()
@@ -63,7 +63,7 @@ class MlflowTracker:
         """See ``Tracker``."""
         self._remembered = directory / "run_id"
         if self._remembered.is_file():
-            self.run_id, self._known = self._remembered.read_text(encoding="utf-8").strip(), True
+            self.run_id, self._resumed = self._remembered.read_text(encoding="utf-8").strip(), True
             earlier = tracking_file(self.stage, self.run_id)
             if earlier.is_file():
                 self._kept = Replay(self._store, EventFile(earlier), self._refused)
@@ -187,7 +187,8 @@ class MlflowTracker:
 
     def _start(self) -> Event:
         start = start_event(self.run_id, self.stage, self._params, self._tags, self._began)
-        return start | ({"mlflow": True} if self._known else {}) | ({"adds": True} if self._adds else {})
+        marks = {"mlflow": self._known, "adds": self._adds, "resumed": self._resumed}
+        return start | {name: True for name, holds in marks.items() if holds}
 
     def _write_buffer(self) -> None:
         client = self._open()
