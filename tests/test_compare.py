@@ -15,7 +15,8 @@ from lpaint.compare.runs import select_trainings
 from lpaint.compare.table import JUDGES, Estimate, common_levels, common_strokes
 from lpaint.errors import DataError, ModelError, ParamsError
 from lpaint.promotion import promote, pull
-from lpaint.tracking.mlflow_store import REGISTERED_MODEL, MlflowTracker, connect
+from lpaint.tracking.mlflow_store import REGISTERED_MODEL, connect
+from lpaint.tracking.mlflow_tracker import MlflowTracker
 from lpaint.tracking.reading import RunStore
 
 # L2 at 100 strokes by GAN and seed.
@@ -55,7 +56,7 @@ def _track(gan: str, seed: str, error: float, status: str = "FINISHED", **change
         np.savez(folder / "paintings.npz", names=np.array(["a", "b"]), strokes=[50, 100], pictures=pictures)
         tracker.log_artifact(folder / "paintings.npz", "evaluation")
     tracker.end(status)
-    assert not tracker.failure
+    assert not tracker.undelivered
     return tracker.run_id
 
 

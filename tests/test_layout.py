@@ -21,8 +21,11 @@ PLUMBING = {
     "provenance.py",
     "stage.py",
     "tracking/base.py",
+    "tracking/delivery.py",
+    "tracking/events.py",
     "tracking/jsonl.py",
     "tracking/mlflow_store.py",
+    "tracking/mlflow_tracker.py",
 }
 
 

@@ -245,7 +245,8 @@ def test_model_that_cannot_be_logged_fails_no_run(
         tracker.log_metrics({"y": 1})
         tracker.for_run(agent.run_id).log_onnx_model(tmp_path / "missing.onnx", "actor", register=True)
     assert [_run(each.run_id).info.status for each in (agent, tracker)] == ["FINISHED", "FINISHED"]
-    assert capsys.readouterr().err.count("warning: MLflow tracking stopped") == 1
+    err = capsys.readouterr().err
+    assert err == f"warning: {tmp_path}/missing.onnx is left out: it is missing\n"
 
 
 def test_results_are_added_to_a_finished_run(root: Path) -> None:
@@ -266,55 +267,6 @@ def test_runs_are_found_by_the_content_that_they_made(root: Path, tmp_path: Path
     assert find_producer(made) == find_producer(copy) == "abc"
     copy.write_bytes(b"others")
     assert find_producer(copy) is None and find_producer(tmp_path / "nothing") is None
-
-
-@pytest.mark.parametrize("uri", ["sqlite:///{folder}/file/mlflow.db", "http://127.0.0.1:9", "nonsense://"])
-def test_broken_store_is_one_warning_and_no_failure(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], uri: str
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=tmp_path))
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    done = False
-    with start_run("evaluate", tiny_params()) as tracker:
-        other = tracker.for_run("a" * 32)
-        tracker.resume_from(tmp_path)
-        for each in (other, tracker):
-            for step in range(500):
-                each.log_metrics({"x": 1}, step)
-            each.set_tags({"a": "b"})
-            each.log_params({"a": "b"})
-            each.log_image("sheet", np.zeros((4, 4, 3), np.uint8))
-            each.log_artifact(tmp_path / "file")
-            each.log_onnx_model(tmp_path / "file", "actor", register=True)
-        done = True
-    err = capsys.readouterr().err
-    assert done and err.count("warning: MLflow tracking stopped") == 1 and "the stage goes on without it" in err
-    assert tracker.run_id == "" and not (tmp_path / "run_id").exists()
-
-
-def test_nothing_is_kept_for_a_store_that_is_gone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://")
-    tracker = MlflowTracker("train_agent", {}, {})
-    for step in range(5000):
-        tracker.log_metrics({"x": 1}, step)
-    assert len(tracker._buffer) < 1000, "it would grow as long as the training runs"
-
-
-def test_store_that_fails_meanwhile_stops_no_stage(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with start_run("train_agent", tiny_params()) as tracker:
-        tracker.log_params({"a": 1})
-
-        def fail(*arguments: object, **more: object) -> None:
-            raise OSError("no space left on device")
-
-        monkeypatch.setattr(mlflow.MlflowClient, "log_batch", fail)
-        for step in range(500):
-            tracker.log_metrics({"x": 1}, step)
-    err = capsys.readouterr().err
-    assert err == "warning: MLflow tracking stopped (no space left on device); the stage goes on without it\n"
 
 
 def test_trackers_are_interchangeable() -> None:
@@ -379,7 +331,8 @@ def test_a_run_in_a_file_becomes_the_run_that_mlflow_would_have_had(
     assert run.data.tags["note"] == "by hand" and run.data.metrics["test/l2_200"] == 0.004
     assert "lost" not in run.data.metrics
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "losses/actor")
-    events = [json.loads(line) for line in files[1].read_text().splitlines()]
+    lines = [json.loads(line) for line in files[1].read_text().splitlines()]
+    events = [event for event in lines if event["event"] != "delivered"]
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
     assert [point.timestamp for point in history] == [e["time"] for e in events if e["event"] == "metrics"]
     assert (run.info.start_time, run.info.end_time) == (events[0]["time"], events[-1]["time"])

@@ -12,7 +12,7 @@ from lpaint.params import Params
 from lpaint.provenance import origin_tags
 from lpaint.tracking.base import NullTracker, Tracker
 from lpaint.tracking.jsonl import JsonlTracker
-from lpaint.tracking.mlflow_store import MlflowTracker
+from lpaint.tracking.mlflow_tracker import MlflowTracker
 
 __all__ = ["JsonlTracker", "MlflowTracker", "NullTracker", "Tracker", "start_run"]
 

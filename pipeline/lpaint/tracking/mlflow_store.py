@@ -1,193 +1,124 @@
-"""The only place that knows MLflow.
-
-A run starts at the first thing logged, or when ``resume_from`` finds the run of an interrupted training. Tracking never
-stops a stage: if the store fails, one warning says so and the stage goes on.
-"""
+"""MLflow's store: where it is, whether it answers, how a run there is found or made."""
 
 import fcntl
 import logging
 import os
-import sys
+import socket
+import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import numpy as np
-
-from lpaint.files import write_text
 from lpaint.paths import repository_root
-from lpaint.tracking.base import NullTracker, Tracker
+from lpaint.tracking.events import Event
 
 EXPERIMENT = "lpaint"
 REGISTERED_MODEL = "lpaint-actor"
-_FLUSH_EVERY = 200
-_FLUSH_SECONDS = 10.0
-_LONGEST_PARAM = 500
+# The id that a run had in a file before it was in MLflow.
+ORIGIN = "lpaint.imported_from"
+# Seconds that a store has to give a sign of life; and between attempts at one that gave none, doubled each time.
+_PATIENCE = 3.0
+_LOCK_PATIENCE = 5.0
+_FIRST_DELAY, _LONGEST_DELAY = 2.0, 60.0
 
 
-class MlflowTracker:
-    """Logs to the store of ``MLFLOW_TRACKING_URI``, or to ``mlflow.db`` in the repository's root."""
+def reason(error: Exception) -> str:
+    """What went wrong, in a few words."""
+    text = " ".join(str(error).split())
+    # Without what SQLAlchemy and urllib3 put around it.
+    for noise in (" [SQL:", " (Background on", " with exception HTTP"):
+        text = text.partition(noise)[0]
+    text = text.rpartition("Error) ")[2]
+    return text[:300] or type(error).__name__
 
-    def __init__(
-        self,
-        stage: str,
-        params: dict[str, Any],
-        tags: dict[str, str],
-        run_id: str = "",
-        began: int | None = None,
-    ) -> None:
-        self.stage, self.run_id = stage, run_id
-        self._params, self._tags = params, tags
-        self._buffer: list[tuple[str, float, int, int]] = []
-        self._flushed = time.monotonic()
-        self._began = int(time.time() * 1000) if began is None else began
-        self._broken = False
-        self.failure = ""
+
+class RunMissingError(Exception):
+    """The run that something adds to is not in the store."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"run {run_id} is not in this store; bring that run's file in first, or set MLFLOW_TRACKING_URI"
+        )
+
+
+class AwayError(Exception):
+    """The store did not answer lately, and it is too soon to ask again."""
+
+
+class Store:
+    """The store at ``uri``, connected to when first needed, and asked less and less often while it does not answer.
+
+    None = that of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the repository's root.
+    """
+
+    def __init__(self, uri: str | None = None) -> None:
+        self._uri = uri
         self._client: Any = None
         self._experiment = ""
-        self._others: list[MlflowTracker] = []
+        self._delay = self._next = 0.0
+        self.reason = ""
 
-    def resume_from(self, directory: Path) -> None:
-        """See ``Tracker``."""
-        remembered = directory / "run_id"
-        if remembered.is_file():
-            self._attempt(self._reopen, remembered.read_text(encoding="utf-8").strip())
-        self._attempt(self._start)
-        if self.run_id:
-            write_text(remembered, self.run_id)
+    @property
+    def away(self) -> bool:
+        """Whether it failed when it was last asked."""
+        return bool(self.reason)
 
-    def log_params(self, params: dict[str, Any]) -> None:
-        """Parameters not logged before; a run's parameters cannot change, so known ones are left alone."""
-        self._attempt(self._log_params, params)
+    def failed(self, error: Exception) -> None:
+        """Leave it alone for a while."""
+        self.reason = reason(error)
+        self._delay = min(_LONGEST_DELAY, 2 * self._delay or _FIRST_DELAY)
+        self._next = time.monotonic() + self._delay
 
-    def log_metrics(self, metrics: dict[str, float], step: int = 0, when: int | None = None) -> None:
-        """Buffered; written in batches, since single calls to a store are slow. ``when``: milliseconds; None = now."""
-        if self._broken:
-            return
-        now = int(time.time() * 1000) if when is None else when
-        self._buffer += [(name, float(value), now, step) for name, value in metrics.items()]
-        if len(self._buffer) >= _FLUSH_EVERY or time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self.flush()
+    def answered(self) -> None:
+        """It works."""
+        self.reason, self._delay = "", 0.0
 
-    def log_image(self, name: str, image: np.ndarray, step: int | None = None) -> None:
-        """See ``Tracker``; with a step it appears in MLflow's image grid."""
-        if step is None:
-            self._attempt(lambda: self._started().log_image(self.run_id, image, artifact_file=f"images/{name}.png"))
-        else:
-            self._attempt(lambda: self._started().log_image(self.run_id, image, key=name, step=step))
+    def ask_at_once(self) -> None:
+        """Forget how long it was to be left alone."""
+        self._next = 0.0
 
-    def log_artifact(self, path: Path, folder: str = "") -> None:
-        """See ``Tracker``."""
-        self._attempt(lambda: self._started().log_artifact(self.run_id, str(path), folder or None))
+    def client(self) -> Any:
+        """A client of a store that has just given a sign of life; takes a few seconds at most.
 
-    def set_tags(self, tags: dict[str, str]) -> None:
-        """See ``Tracker``."""
-        self._attempt(lambda: [self._started().set_tag(self.run_id, name, value) for name, value in tags.items()])
-
-    def log_onnx_model(self, path: Path, name: str, register: bool) -> None:
-        """See ``Tracker``."""
-        self._attempt(self._log_onnx_model, path, name, register)
-
-    def for_run(self, run_id: str | None) -> Tracker:
-        """See ``Tracker``. What it buffers is written by its own ``flush``; ``end`` of this tracker calls it."""
-        if run_id is None:
-            return NullTracker()
-        other = MlflowTracker(self.stage, {}, {}, run_id)
-        # Connected first, so that a store that is away is found, waited for and reported once.
-        self._attempt(self._connect)
-        other._client, other._broken = self._client, self._broken
-        self._others.append(other)
-        return other
-
-    def flush(self) -> None:
-        """Write the buffered metrics."""
-        if self._buffer:
-            self._attempt(self._flush)
-
-    def end(self, status: str, when: int | None = None) -> None:
-        """Write what is buffered and end the run as FINISHED, FAILED or KILLED, ``when`` (milliseconds) or now."""
-        for other in self._others:
-            other.flush()
-        self.flush()
-        if self.run_id:
-            self._attempt(lambda: self._started().set_terminated(self.run_id, status, when))
-
-    def _attempt(self, action: Callable[..., Any], *arguments: Any) -> None:
-        if self._broken:
-            return
-        try:
-            action(*arguments)
-        except Exception as error:
-            # Whatever the store or its client raises, hours of training must not die of it.
-            self._broken = True
-            self.failure = " ".join(str(error).split())[:300]
-            print(f"warning: MLflow tracking stopped ({self.failure}); the stage goes on without it", file=sys.stderr)
-
-    def _started(self) -> Any:
-        if self._client is None or not self.run_id:
-            self._start()
-        return self._client
-
-    def _connect(self) -> Any:
+        Raises:
+            AwayError: it failed a moment ago. Anything else: what the store or its client raises.
+        """
+        if self.away and time.monotonic() < self._next:
+            raise AwayError(self.reason)
+        _probe(self._uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_store())
         if self._client is None:
-            self._client, self._experiment = connect()
+            self._client, self._experiment = connect(self._uri)
         return self._client
 
-    def _start(self) -> None:
-        client = self._connect()
-        if self.run_id:
-            return
-        run = client.create_run(self._experiment, self._began, self._tags, self.stage)
-        self.run_id = run.info.run_id
-        self._log_params(self._params)
+    def find(self, run_id: str) -> str | None:
+        """The id of a run that is not deleted, by its id or by that which it had in a file; None if there is none."""
+        from mlflow.exceptions import MlflowException
 
-    def _reopen(self, run_id: str) -> None:
-        client = self._connect()
         try:
-            client.update_run(run_id, status="RUNNING")
-        except Exception:
-            return  # The store or the run was deleted since: a new run is started.
-        self.run_id = run_id
+            run = self._client.get_run(run_id)
+            return run_id if run.info.lifecycle_stage == "active" else None
+        except MlflowException as error:
+            # A file's id is none of MLflow's, of which some stores have an idea of their own.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+        found = self._client.search_runs([self._experiment], f"tags.`{ORIGIN}` = '{run_id}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
 
-    def _log_params(self, params: dict[str, Any]) -> None:
-        from mlflow.entities import Param
+    def create_run(self, start: Event, origin: str = "") -> str:
+        """Make the run of a start event, without its parameters; its id."""
+        tags = {name: self._translated(name, value) for name, value in start["tags"].items()}
+        if origin:
+            tags[ORIGIN] = origin
+        run = self._client.create_run(self._experiment, start["time"], tags, start["stage"])
+        return str(run.info.run_id)
 
-        client = self._started()
-        known = client.get_run(self.run_id).data.params
-        fresh = [Param(name, str(value)[:_LONGEST_PARAM]) for name, value in params.items() if name not in known]
-        if fresh:
-            client.log_batch(self.run_id, params=fresh)
-
-    def _flush(self) -> None:
-        from mlflow.entities import Metric
-
-        client = self._started()
-        batch, self._buffer = self._buffer, []
-        for at in range(0, len(batch), 1000):
-            client.log_batch(self.run_id, metrics=[Metric(*row) for row in batch[at : at + 1000]])
-        self._flushed = time.monotonic()
-
-    def _log_onnx_model(self, path: Path, name: str, register: bool) -> None:
-        import mlflow.onnx
-        import onnx
-        from mlflow.models import Model
-
-        self._started()
-        # As mlflow.onnx.log_model does, but for a run that is not active: a run that is made active ends with its own
-        # status and time afterwards, and as failed where the model cannot be logged.
-        Model.log(
-            artifact_path=None,
-            name=name,
-            flavor=mlflow.onnx,
-            run_id=self.run_id,
-            registered_model_name=REGISTERED_MODEL if register else None,
-            onnx_model=onnx.load(path),
-            pip_requirements=["onnxruntime-gpu", "numpy"],
-            onnx_execution_providers=["CPUExecutionProvider"],
-            save_as_external_data=False,
-        )
+    def _translated(self, name: str, value: str) -> str:
+        """A tag's value; the id of another run in its file becomes that run's id in MLflow."""
+        return (self.find(value) or value) if name.startswith("upstream.") else value
 
 
 def connect(uri: str | None = None) -> tuple[Any, str]:
@@ -198,23 +129,21 @@ def connect(uri: str | None = None) -> tuple[Any, str]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # A tracking server that is gone costs seconds, not the minutes of MLflow's own patience.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # What a tracking server does not take at once is kept and tried again later, while the stage goes on.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     warnings.filterwarnings("ignore", module="mlflow")
     import mlflow
 
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        # What fails is told once, by whom it concerns.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri or named or _own_store())
+    chosen = uri or named or _own_store()
+    mlflow.set_tracking_uri(chosen)
     if not named:
         # Setting the URI sets the variable too, where the next run would take it for the user's choice.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    lock_folder = repository_root() / ".lpaint"
-    lock_folder.mkdir(parents=True, exist_ok=True)
-    # Of several processes that start on a fresh database, all but one would fail in its migration.
-    with (lock_folder / "mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone_in_the_repository(), _whole_or_not_at_all(_sqlite_file(chosen)):
         client = mlflow.MlflowClient()
         experiment = _experiment_id(client)
     mlflow.set_experiment(EXPERIMENT)
@@ -226,14 +155,114 @@ def own_store_exists(uri: str | None) -> bool:
     return bool(uri or os.environ.get("MLFLOW_TRACKING_URI")) or (repository_root() / "mlflow.db").exists()
 
 
+def _probe(uri: str) -> None:
+    """Raise what is wrong with a store that gives no sign of life, or cannot be written, within seconds.
+
+    MLflow itself waits for minutes for a server that hangs, and for a locked or missing database.
+    """
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme == "sqlite":
+        _probe_sqlite(_sqlite_file(uri))
+    elif scheme in ("http", "https"):
+        _probe_server(uri)
+    elif scheme in ("postgresql", "mysql", "mssql"):
+        from sqlalchemy import make_url
+
+        named = make_url(uri)
+        port = named.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}[scheme]
+        if named.host:
+            with closing(socket.create_connection((named.host, port), _PATIENCE)):
+                pass
+
+
+def _probe_sqlite(path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in (path.parent, path):
+            # Opened now, it would stay read-only in MLflow's pool of connections.
+            if place.exists() and not os.access(place, os.W_OK):
+                raise OSError(f"{place.name} is read-only")
+        with closing(sqlite3.connect(path, timeout=_LOCK_PATIENCE)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+    except (OSError, sqlite3.Error) as error:
+        raise OSError(f"{path}: {error}") from None
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite database; None for other stores."""
+    from sqlalchemy import make_url
+
+    named = make_url(uri).database if uri.startswith("sqlite") else None
+    return Path(named) if named and named != ":memory:" else None
+
+
+def _probe_server(uri: str) -> None:
+    import requests
+
+    # Without what may be a password.
+    named = urlsplit(uri)._replace(query="", fragment="")
+    shown = named._replace(netloc=named.netloc.rpartition("@")[2]).geturl()
+    try:
+        status = requests.get(f"{uri.rstrip('/')}/health", timeout=_PATIENCE).status_code
+    except requests.exceptions.SSLError:
+        return  # A sign of life; certificates are the real calls' affair.
+    except requests.exceptions.RequestException:
+        raise OSError(f"{shown} does not answer") from None
+    # An answer is a sign of life whatever it says, but for what a proxy says of a server that is gone.
+    if status in (502, 503, 504):
+        raise OSError(f"{shown} answers with status {status}")
+
+
+@contextmanager
+def _whole_or_not_at_all(database: Path | None) -> Iterator[None]:
+    """MLflow can neither use nor mend a database in whose making it was stopped, as by a full disk."""
+    fresh = database is not None and not (database.exists() and database.stat().st_size)
+    try:
+        yield
+    except BaseException:
+        if fresh and database is not None:
+            # Emptied and not removed: MLflow's connections hold on to it.
+            with suppress(OSError):
+                os.truncate(database, 0)
+            database.with_name(f"{database.name}-journal").unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _alone_in_the_repository() -> Iterator[None]:
+    """Of several processes that start on a fresh database, all but one would fail in its migration."""
+    folder = repository_root() / ".lpaint"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "mlflow.lock").open("w")
+    except OSError:
+        yield  # A read-only repository has no database to migrate.
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _experiment_id(client: Any) -> str:
+    from mlflow.exceptions import MlflowException
+
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return str(experiment.experiment_id)
-    if client.tracking_uri != _own_store():
-        return str(client.create_experiment(EXPERIMENT))
     # The default location is relative to the process, which under DVC may run in a temporary folder.
-    return str(client.create_experiment(EXPERIMENT, (repository_root() / "mlartifacts").as_uri()))
+    own = client.tracking_uri == _own_store()
+    place = (repository_root() / "mlartifacts").as_uri() if own else None
+    try:
+        return str(client.create_experiment(EXPERIMENT, place))
+    except MlflowException:
+        # Another machine may have been quicker.
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            raise
+        return str(experiment.experiment_id)
 
 
 def _own_store() -> str:

@@ -39,16 +39,16 @@ class RegisteredVersion:
 class RunStore:
     """Reads the store at ``uri``; None = that of ``MLFLOW_TRACKING_URI``, or the repository's own.
 
-    A store that was never made has no runs and is not made, unless ``create`` asks for it.
+    A store that was never made has no runs and is not made.
 
     Raises:
         DataError: the store cannot be read.
     """
 
-    def __init__(self, uri: str | None = None, *, create: bool = False) -> None:
+    def __init__(self, uri: str | None = None) -> None:
         self._client: Any = None
         self._experiment = ""
-        if create or own_store_exists(uri):
+        if own_store_exists(uri):
             with _readable(uri):
                 self._client, self._experiment = connect(uri)
 
@@ -70,12 +70,6 @@ class RunStore:
                 token = page.token
                 if not token:
                     return found
-
-    def find_by_tag(self, name: str, value: str) -> str | None:
-        """Id of the run that has this tag; None if there is none."""
-        with _readable():
-            found = self._client.search_runs([self._experiment], f"tags.`{name}` = '{value}'", max_results=1)
-        return str(found[0].info.run_id) if found else None
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(step, value) of everything that was logged of a metric, by step."""
