@@ -25,6 +25,7 @@ from lpaint.data.dataset import PreparedData
 from lpaint.data.journal import Journal
 from lpaint.data.prepare import prepare_resumably
 from lpaint.data.progress import Meter, duration
+from lpaint.data.sources.celeba import ZipEntries
 from lpaint.data.worker import Decoded
 from lpaint.errors import DataError
 from lpaint.params import Params
@@ -150,6 +151,21 @@ def test_other_images_or_sizes_begin_anew_and_other_fractions_go_on(
     celeba_zip(root / "faces.zip", range(1, 9))
     assert prepare_resumably(params, root / "out", progress=False)["images"] == 8
     assert "resumed" not in capsys.readouterr().out
+
+
+def test_a_drive_that_was_away_is_read_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(self: Any, name: str, size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    params = data_params(source="celeba", path=str(celeba_zip(root / "faces.zip", range(1, 21))))
+    with monkeypatch.context() as patch:
+        patch.setattr(ZipEntries, "load", away)
+        with pytest.raises(DataError, match="none of the 20 images can be read"):
+            prepare_resumably(params, root / "out", progress=False)
+    assert prepare_resumably(params, root / "out", progress=False)["bad"] == 0
+    assert "20 images could not be read; starting over" in capsys.readouterr().err
 
 
 def test_the_journal_takes_in_what_it_wrote(tmp_path: Path) -> None:

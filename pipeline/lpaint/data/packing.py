@@ -73,7 +73,7 @@ class _Packing:
     def __init__(self, data: "Data", source: Source, names: Sequence[str], folder: Path) -> None:
         self._source, self._names, self._workers = source, names, worker_count(data)
         self._path, self._guard = folder / PACKED / "images.npy", folder / "workers.lock"
-        self._size, self._fit = data.size, data.fit
+        self._size, self._fit, self._allowed = data.size, data.fit, data.max_bad_fraction
         self._start, self._row = len(_header(data.size, 0)), data.size * data.size * 3
         self._path.parent.mkdir(exist_ok=True)
         wait_for_orphans(self._guard)
@@ -109,12 +109,23 @@ class _Packing:
         names = hashlib.sha256("\n".join(self._names).encode("utf-8", "surrogateescape")).hexdigest()
         key = {"version": VERSION, "names": names, "size": self._size, "fit": self._fit}
         journal = Journal(path, key)
-        if os.fstat(self._file).st_size < self._place(journal.good) and journal.good:
-            print(f"{path.parent}: pixels are missing; starting over", file=sys.stderr, flush=True)
+        why = self._doubt(journal)
+        if why:
+            print(f"{path.parent}: {why}; starting over", file=sys.stderr, flush=True)
             journal.close()
             path.unlink()
             return Journal(path, key)
         return journal
+
+    def _doubt(self, journal: Journal) -> str:
+        """Why an earlier run's work cannot be used; empty if it can."""
+        if journal.good and os.fstat(self._file).st_size < self._place(journal.good):
+            return "pixels are missing"
+        count = len(self._names)
+        if len(journal) == count and len(journal.reasons) > self._allowed * count:
+            # A drive may have been away; if nothing was mended, the error is the same again.
+            return f"{len(journal.reasons):,} images could not be read"
+        return ""
 
     def _results(self, done: int) -> Generator[list[Decoded], None, None]:
         """What became of the entries from ``done`` on, in order, a chunk at a time."""
