@@ -90,6 +90,16 @@ def test_interrupted_stage_ends_with_130(root: Path, capsys: pytest.CaptureFixtu
         run_tracked("train_agent", _raise(KeyboardInterrupt()))
 
 
+def test_a_stage_of_one_process_is_not_run_by_several(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as exited:
+        run_stage("prepare", _raise(AssertionError()))
+    assert exited.value.code == 2
+    assert capsys.readouterr().err.startswith("error: prepare: is the work of one process; start it by python -m")
+
+
 def test_bug_keeps_its_traceback(root: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         run_stage("prepare", _raise(ZeroDivisionError()))

@@ -1,13 +1,14 @@
 """How every stage runs: parameters in, one typed function, a tracked run, errors as one sentence."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from lpaint.errors import ExitCode, LpaintError
+from lpaint.errors import ExitCode, LpaintError, ParamsError
 from lpaint.files import sweep
 from lpaint.interruption import interrupt
 from lpaint.params import Params, load_params
@@ -21,7 +22,7 @@ Run = Callable[[Params, Tracker], None]
 
 
 def run_stage(
-    name: str, run: Run, outputs: Sequence[Path] = (), together: AbstractContextManager[bool] = nullcontext(True)
+    name: str, run: Run, outputs: Sequence[Path] = (), together: AbstractContextManager[bool] | None = None
 ) -> None:
     """Run a stage on ``params.yaml`` of the current folder and exit with its documented code.
 
@@ -30,8 +31,9 @@ def run_stage(
         run: does the work.
         outputs: files by whose content later stages find this run.
         together: joins this process to those that run the stage with it; tells whether this one leads, and reports.
+            None for a stage that is one process's work.
     """
-    with telling(name), together as leads:
+    with telling(name), together or _alone(name) as leads:
         run_tracked(name, run, outputs, leads)
 
 
@@ -60,6 +62,13 @@ def telling(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[bool]:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ParamsError(f"{name}: is the work of one process; start it by python -m stages.{name}, without torchrun")
+    yield True
 
 
 def run_tracked(name: str, run: Run, outputs: Sequence[Path] = (), leads: bool = True) -> None:
