@@ -29,6 +29,7 @@ def _base(**settings: Any) -> Base:
             "precision": "fp32",
             "threads": 0,
             "compile": "off",
+            "deterministic": False,
             "tracking": "mlflow",
             **settings,
         }

@@ -228,7 +228,7 @@ def _start(root: Path, *command: str) -> "subprocess.Popen[str]":
 def _ranks_at_work(root: Path, job: "subprocess.Popen[str]") -> list[int]:
     """The processes of a job, by rank, once there is a checkpoint."""
     deadline = time.monotonic() + 240
-    while not list(root.glob(".lpaint/resume/train_agent-*/checkpoint.pt")):
+    while not list(root.glob(".lpaint/resume/train_agent-*/checkpoint-*.pt")):
         assert job.poll() is None and time.monotonic() < deadline, (root / "out.txt").read_text()
         time.sleep(0.02)
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(job.pid)], capture_output=True, text=True, check=True)
@@ -257,7 +257,7 @@ def test_a_killed_rank_ends_the_job_with_a_sentence_and_the_same_command_goes_on
     assert out.count("resumed at update") == 1
     report = json.loads((root / "reports/training.json").read_text())
     assert report["samples"] == 40 * 8 and (root / "models/actor.safetensors").is_file()
-    assert not list(root.glob(".lpaint/resume/*/checkpoint.pt"))
+    assert not list(root.glob(".lpaint/resume/*/checkpoint-*.pt"))
     runs = list(root.glob(".lpaint/tracking/*.jsonl"))
     assert len(runs) == 1 and '"compute.ranks": "2"' in runs[0].read_text(), "rank 0 alone reports"
 
@@ -268,8 +268,13 @@ def test_ranks_that_a_setting_asks_for_end_by_one_sentence(root: Path) -> None:
     _ranks_at_work(root, job)
     job.terminate()
     assert job.wait(240) == 130
-    lines = [line for line in (root / "out.txt").read_text().splitlines() if not line.startswith("update ")]
-    assert lines == ["train_agent: interrupted; run the same command again to go on"]
+    lines = [line for line in (root / "out.txt").read_text().splitlines() if line.startswith("train_agent: ")]
+    assert lines == [
+        "train_agent: ends with a checkpoint after this round; once more to stop at once",
+        "train_agent: interrupted; run the same command again to go on",
+    ]
+    (found,) = root.glob(".lpaint/resume/train_agent-*/about.json")
+    assert json.loads(found.read_text())["note"].startswith("update ")
 
 
 def test_totals_that_cannot_be_shared_are_refused_once(root: Path) -> None:

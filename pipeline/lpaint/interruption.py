@@ -26,7 +26,7 @@ def deferred(promise: str) -> Iterator[Interruption]:
     A second one raises KeyboardInterrupt at once. Signals reach the main thread alone; in another, nothing is deferred.
 
     Args:
-        promise: what happens after the first one, for people.
+        promise: what happens after the first one, for people; empty = they are told by another process.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -37,7 +37,8 @@ def deferred(promise: str) -> Iterator[Interruption]:
         if interruption.requested:
             interrupt(signum, frame)
         interruption.requested = True
-        print(f"\n{promise}; once more to stop at once", file=sys.stderr, flush=True)
+        if promise:
+            print(f"\n{promise}; once more to stop at once", file=sys.stderr, flush=True)
 
     before = {each: signal.signal(each, note) for each in _SIGNALS}
     try:

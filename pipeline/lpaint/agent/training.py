@@ -150,7 +150,8 @@ class AgentTraining:
         total = self.settings.updates
         hidden = not (ranks.leads() and sys.stderr.isatty())
         bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=hidden)
-        with bar, deferred("train_agent: ends with a checkpoint after this round") as interruption:
+        promise = "train_agent: ends with a checkpoint after this round" if ranks.leads() else ""
+        with bar, deferred(promise) as interruption:
             while self.progress.update < total:
                 started, before = time.perf_counter(), self.progress.update
                 try:
