@@ -1,5 +1,6 @@
 """What a call of the command line left behind."""
 
+import signal
 from pathlib import Path
 
 
@@ -20,3 +21,8 @@ class Outcome:
 def listing(folder: Path) -> set[str]:
     """The files in a folder and below it, by their names relative to it."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def heed_interrupts() -> None:
+    """For a child process: SIGINT ends it also where these tests run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 import resvg_py
-from commands import listing
+from commands import heed_interrupts, listing
 from PIL import Image
 
 from lpaint.painting.model import describe, packaged_model
@@ -265,7 +265,8 @@ def test_ctrl_c_leaves_nothing_half_written(actor, tmp_path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     call = [sys.executable, "-c", "from lpaint.cli import main; main()", "paint", "noise.png", "--onnx", str(actor)]
-    running = subprocess.Popen([*call, "--strokes", "100000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    call += ["--strokes", "100000"]
+    running = subprocess.Popen(call, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
     assert running.stderr is not None
     # It says where it computes once the model is loaded, and then paints for minutes.
     first = running.stderr.readline()

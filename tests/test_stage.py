@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import heed_interrupts
 from tiny import ROOT, write_params
 
 from lpaint.errors import DataError, DeviceError, ImageError, LpaintError, ModelError, ParamsError, TrainingError
@@ -135,6 +136,7 @@ def _start(root: Path, script: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
 
 

@@ -20,6 +20,7 @@ from lpaint import __version__
 from lpaint.agent.networks import Actor
 from lpaint.errors import ModelError
 from lpaint.files import replacing
+from lpaint.modelcard import LICENCES
 from lpaint.painting.model import OUTLINE, PREFIX, RASTERISER, SCHEMA_VERSION
 from lpaint.strokes import Outline, StrokeFamily, pixel_centres
 
@@ -132,6 +133,7 @@ def actor_metadata(settings: dict[str, Any], family: StrokeFamily, commit: str, 
         "zoom": json.dumps(settings["zoom"]),
         "value_range": "0..1",
         "reach": str(family.reach),
+        "licence": LICENCES[settings["data_source"]],
         "git_commit": commit,
         "mlflow_run_id": run_id,
         "created_by": f"lpaint {__version__}",

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-_LICENCE = {
+# What the data that an agent learnt from mean for its weights.
+LICENCES = {
     "celeba": "Trained on CelebA, whose images are for non-commercial research only; use the weights likewise.",
     "folder": "Trained on a folder of images of the user's; their licence governs the weights.",
     "mnist": "Trained on MNIST (CC BY-SA 3.0) or a data set in its form; that data set's licence governs the weights.",
@@ -36,7 +37,7 @@ An agent that paints pictures with strokes of the family `{settings["family"]}`,
 - **Out**: {settings["bundle"]} strokes a step. The file carries the exact rasteriser of its strokes.
 - **Scales seen in training**: {zoom} (1 = the whole picture, 2 = a half-size crop, ...).
 - **Data**: {settings["data_source"]}, digest `{settings["data_digest"][:16]}`, seed {settings["seed"]}.
-- **Licence**: code MIT. {_LICENCE[settings["data_source"]]}
+- **Licence**: code MIT. {LICENCES[settings["data_source"]]}
 
 ## Error on {evaluation["images"]} test images at {evaluation["size"]} px
 
