@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lpaint.agent.training import AgentTraining, Progress
+from lpaint.agent.progress import Progress
+from lpaint.agent.training import AgentTraining
 from lpaint.bench.study import change_report, judge, mean_errors
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData

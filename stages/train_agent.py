@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lpaint import ranks
-from lpaint.agent.training import AgentTraining, Progress
+from lpaint.agent.progress import Progress
+from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
 from lpaint.device import choose_compute

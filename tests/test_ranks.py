@@ -18,7 +18,8 @@ from tiny import ROOT, tiny_params, write_params
 from torch import Tensor, nn
 
 from lpaint import ranks
-from lpaint.agent.training import AgentTraining, Progress
+from lpaint.agent.progress import Progress
+from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import ResumeState
 from lpaint.errors import DataError, ParamsError, TrainingError
 from lpaint.optimisation import Optimisation

@@ -10,7 +10,8 @@ import torch
 from tiny import tiny_params
 
 from lpaint.agent.divergence import DivergenceError, RoundMetrics
-from lpaint.agent.training import AgentTraining, Progress, TrainingResult
+from lpaint.agent.progress import Progress, TrainingResult
+from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.device import choose_compute
