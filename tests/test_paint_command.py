@@ -272,7 +272,10 @@ def test_ctrl_c_leaves_nothing_half_written(actor, tmp_path) -> None:
     first = running.stderr.readline()
     time.sleep(0.5)
     running.send_signal(signal.SIGINT)
-    _, rest = running.communicate(timeout=60)
+    try:
+        _, rest = running.communicate(timeout=60)
+    finally:
+        running.kill()
     assert first.startswith("painting on the ") and running.returncode == 130
     assert "Traceback" not in rest
     assert listing(tmp_path) == {"noise.png"}
