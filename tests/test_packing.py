@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from commands import heed_interrupts
 from pictures import celeba_zip, data_params, jpeg, write_zip
 from PIL import Image
 from tiny import ROOT, write_params
@@ -313,6 +314,7 @@ def _start(root: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
 
 

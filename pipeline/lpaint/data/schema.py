@@ -21,6 +21,7 @@ MANIFEST = pa.DataFrameSchema(
         pa.Check(lambda table: (table["ok"] == (table["index"] >= 0)).all(), error="ok and index disagree"),
         pa.Check(lambda table: (table["ok"] == (table["reason"] == "")).all(), error="ok and reason disagree"),
         pa.Check(lambda table: table.loc[table["ok"], "index"].is_unique, error="two images share an index"),
+        pa.Check(lambda table: table["index"].max() < table["ok"].sum(), error="an index is beyond the images"),
     ],
     strict=True,
     ordered=True,
