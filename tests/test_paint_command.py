@@ -254,6 +254,16 @@ def test_doctor_finds_what_is_wrong(lpaint, actor, tmp_path, monkeypatch) -> Non
     assert outcome.code == 1 and "are both installed and overwrite each other" in outcome.out
 
 
+def test_doctor_finds_locks_that_a_killed_dvc_left(lpaint, actor, tmp_path) -> None:
+    locks = tmp_path / ".dvc/tmp/rwlock"
+    locks.parent.mkdir(parents=True)
+    locks.touch()
+    outcome = lpaint("doctor", "--onnx", actor)
+    assert outcome.code == 1 and "PROBLEM  DVC: .dvc/tmp/rwlock was cut short" in outcome.out
+    locks.write_text("{}")
+    assert lpaint("doctor", "--onnx", actor).code == 0
+
+
 def test_the_painter_in_the_box_is_what_paints_by_default(lpaint, picture) -> None:
     outcome = lpaint("paint", picture, "--strokes", 20, "--device", "cpu")
     assert outcome.code == 0 and outcome.out == "meadow.painted.png: 20 strokes\n"

@@ -1,5 +1,6 @@
 """``lpaint doctor``: is everything here that painting and training need, and does it work?"""
 
+import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ def examine(onnx: Path | None) -> list[Finding]:
         f"not installed: {', '.join(missing)}; pip install '.[pipeline]' in the repository" if missing else "complete"
     )
     findings.append(Finding("pipeline (for training)", text))
+    findings += _dvc()
     findings.append(_runtime())
     if findings[-1].fine:
         findings += [_checked("GPU", _gpu), _checked("model", lambda: _model(onnx))]
@@ -50,6 +52,19 @@ def _version(name: str) -> str | None:
 def _package(name: str) -> Finding:
     version = _version(name)
     return Finding(name, version or f"is not installed; pip install {name}", fine=version is not None)
+
+
+def _dvc() -> list[Finding]:
+    """DVC cannot read its own list of locks if it was killed while it wrote it."""
+    path = Path(".dvc/tmp/rwlock")
+    if not path.is_file():
+        return []
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        advice = "was cut short when DVC was killed, and DVC refuses to run; delete it while no DVC is running"
+        return [Finding("DVC", f"{path} {advice}", fine=False)]
+    return [Finding("DVC", f"{path} can be read")]
 
 
 def _runtime() -> Finding:
