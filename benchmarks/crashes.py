@@ -71,10 +71,9 @@ def main(
         for stage in OUTPUTS:
             counts.append(_break(root, stage, train if stage == "train_agent" else others, moments))
             print(counts[-1], file=sys.stderr, flush=True)
-    print(
-        "| stage | seconds unbroken | kills | went on from a checkpoint | ran to the end | equal outputs | DVC's locks cut |"
-    )
-    print("|---" * 7 + "|")
+    heads = ("stage", "seconds unbroken", "kills", "went on from a checkpoint", "ran to the end", "equal outputs")
+    print("| " + " | ".join((*heads, "DVC's locks cut")) + " |")
+    print("|---" * (len(heads) + 1) + "|")
     for each in counts:
         row = (each.stage, f"{each.seconds:.1f}", each.kills, each.resumed, each.ends, each.equal, each.locks)
         print("| " + " | ".join(map(str, row)) + " |")
@@ -147,6 +146,7 @@ def _repository() -> Iterator[Path]:
         yaml = YAML()
         params = yaml.load(root / "params.yaml")
         params["base"]["threads"] = 1
+        params["renderer"].update(updates=400, checkpoint_every=40)
         params["agent"].update(updates=300, checkpoint_every=30)
         yaml.dump(params, root / "params.yaml")
         yield root
