@@ -33,6 +33,8 @@ OUT = ROOT / "docs/study"
 BASE = "base"
 PREFIX = "study-"
 STROKES = 100
+# Of a cell with fewer nothing is said.
+SEEDS = 3
 _CURVES = {"l2": "validation/l2", "reward": "validation/reward", "seconds": "charts/seconds"}
 _GANS = ("wgan_gp", "dragan", "fisher", "cramer", "sngan", "sagan")
 _PER = {"agent.replay": "prioritized"}
@@ -123,7 +125,7 @@ def report(out: Annotated[Path, typer.Option(help="Folder of the report.")] = OU
 
 
 def collect(store: RunStore) -> dict[str, Any]:
-    """Every finished cell of the store: settings, errors, curves and time of each seed."""
+    """Every cell of the store with enough finished seeds: settings, errors, curves and time of each."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in store.runs("train_agent"):
         name, seed = _identity(run)
@@ -132,7 +134,7 @@ def collect(store: RunStore) -> dict[str, Any]:
     cells = {
         name: {"changes": CELLS[name], "runs": sorted(found[name], key=lambda each: each["seed"])}
         for name in CELLS
-        if name in found
+        if len(found[name]) >= SEEDS
     }
     return {"strokes": STROKES, "cells": cells}
 
