@@ -131,6 +131,8 @@ def test_four_stages_lose_nothing_when_the_server_is_stopped_and_started_again(
     assert not list(tmp_path.glob("*/.lpaint/tracking/*"))
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", services.uri)
+    # Where an earlier test of this process pointed MLflow at counts for more than the variable.
+    mlflow.set_tracking_uri(services.uri)
     client = mlflow.MlflowClient(services.uri)
     experiment = client.get_experiment_by_name("lpaint")
     runs = client.search_runs([experiment.experiment_id])
