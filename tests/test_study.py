@@ -1,7 +1,7 @@
-"""The study's page says what its measurements say."""
+"""The committed studies: that their tables say what their data say."""
 
-import importlib.util
 import json
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +13,8 @@ FOLDER = ROOT / "docs/study"
 
 
 @pytest.fixture(scope="module")
-def study() -> Any:
-    spec = importlib.util.spec_from_file_location("study", ROOT / "benchmarks/study.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def ablations() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "benchmarks/study.py"))
 
 
 @pytest.fixture(scope="module")
@@ -26,25 +22,43 @@ def results() -> Any:
     return json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
 
 
-def test_tables_are_what_the_measurements_give(study: Any, results: Any) -> None:
+@pytest.mark.parametrize(("name", "page"), [("families", "README"), ("learning", "learning"), ("curves", "learning")])
+def test_tables_are_what_the_reports_give(name: str, page: str) -> None:
+    table = runpy.run_path(str(ROOT / f"benchmarks/{name}.py"))["table"]
+    cells = json.loads((ROOT / f"docs/study/{name}.json").read_text(encoding="utf-8"))
+    made = table(cells)
+    assert made == (ROOT / f"docs/study/{name}.table.md").read_text(encoding="utf-8")
+    assert made in (ROOT / f"docs/study/{page}.md").read_text(encoding="utf-8")
+    rows = [row for cell in cells.values() for row in (cell if isinstance(cell, list) else [cell])]
+    assert all(row["images"] >= 24 for row in rows)
+
+
+def test_every_change_of_the_learning_study_is_a_valid_setting() -> None:
+    study = runpy.run_path(str(ROOT / "benchmarks/learning.py"))
+    variants = {name: study["variant"](changes, 3, 10, 1) for name, changes in study["CELLS"].items()}
+    assert all(params != variants[study["BASE"]] for name, params in variants.items() if name != study["BASE"])
+    assert variants[study["BASE"]].base.seed == 3
+
+
+def test_tables_of_the_ablations_are_what_the_measurements_give(ablations: dict[str, Any], results: Any) -> None:
     page = (FOLDER / "ablations.md").read_text(encoding="utf-8")
-    assert study.fill(page, results) == page
-    assert all(f"<!-- table: {group} -->" in page for group in study.GROUPS)
+    assert ablations["fill"](page, results) == page
+    assert all(f"<!-- table: {group} -->" in page for group in ablations["GROUPS"])
     broken = json.loads(json.dumps(results))
     broken["cells"]["base"]["runs"][0]["test"]["l2"]["100"] += 0.001
-    assert study.fill(page, broken) != page
+    assert ablations["fill"](page, broken) != page
 
 
-def test_every_cell_has_three_seeds_of_one_kind(study: Any, results: Any) -> None:
+def test_every_cell_of_the_ablations_has_three_seeds_of_one_kind(ablations: dict[str, Any], results: Any) -> None:
     for name, cell in results["cells"].items():
         assert [run["seed"] for run in cell["runs"]] == [0, 1, 2], name
         assert {key: str(value) for key, value in cell["changes"].items()} == {
-            key: str(value) for key, value in study.CELLS[name].items()
+            key: str(value) for key, value in ablations["CELLS"][name].items()
         }
         assert len({(run["commit"], run["data"], run["updates"]) for run in cell["runs"]}) == 1, name
 
 
-def test_nothing_is_said_of_runs_that_are_not_of_the_study(study: Any) -> None:
+def test_nothing_is_said_of_runs_that_are_not_of_the_study(ablations: dict[str, Any]) -> None:
     names = ("study-wgan_gp-alone-2", "other-1")
     runs = [SimpleNamespace(tags={"dvc.experiment": name}) for name in names]
-    assert [study._identity(run) for run in runs] == [("wgan_gp-alone", 2), ("", 0)]
+    assert [ablations["_identity"](run) for run in runs] == [("wgan_gp-alone", 2), ("", 0)]
