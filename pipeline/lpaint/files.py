@@ -34,7 +34,7 @@ def sweep(folder: Path) -> None:
     """Remove what killed processes left of their writing in ``folder``, which need not be there."""
     for path in folder.glob(".*.partial*"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and not _is_running(int(match[1])):
+        if match and not is_running(int(match[1])):
             path.unlink(missing_ok=True)
 
 
@@ -47,7 +47,8 @@ def _flush_names(folder: Path) -> None:
         os.close(handle)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lpaint.errors import ParamsError
 from lpaint.files import sweep, write_json
@@ -42,9 +42,7 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
     directory.mkdir(parents=True, exist_ok=True)
     # The lock lies beside the folder, so that clearing the folder does not free it.
     with directory.with_suffix(".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(lock):
             lock.seek(0)
             print(
                 f"{stage}: process {lock.read().strip()} is running this very {work}; waiting for it to end",
@@ -114,7 +112,7 @@ def choose(found: list[Unfinished], names: list[str], older_than: float | None) 
 def remove(state: Unfinished) -> bool:
     """Remove resume state, unless a process is working on it; whether it is gone."""
     with (_root() / f"{state.name}.lock").open("a+") as lock:
-        if not _take(lock.fileno()):
+        if not _take(lock):
             return False
         shutil.rmtree(_root() / state.name)
     return True
@@ -140,12 +138,13 @@ def _process(folder: Path) -> str | None:
     if not lock.is_file():
         return None
     with lock.open() as stream:
-        return None if _take(stream.fileno()) else stream.read().strip()
+        return None if _take(stream) else stream.read().strip()
 
 
-def _take(handle: int) -> bool:
+def _take(lock: TextIO) -> bool:
+    """Lock an open file, unless another process has; whether it is locked now."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -34,6 +34,9 @@ def run_stage(
             None for a stage that is one process's work.
     """
     with telling(name), together or _alone(name) as leads:
+        for pattern in _OUTPUT_FOLDERS:
+            for folder in Path().glob(pattern):
+                sweep(folder)
         run_tracked(name, run, outputs, leads)
 
 
@@ -42,9 +45,6 @@ def telling(name: str) -> Iterator[None]:
     """Exit with an error's documented code after one sentence on it; interruptions are told, too."""
     # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
     signal.signal(signal.SIGTERM, interrupt)
-    for pattern in _OUTPUT_FOLDERS:
-        for folder in Path().glob(pattern):
-            sweep(folder)
     try:
         yield
     except LpaintError as error:

@@ -36,7 +36,7 @@ class RoundMetrics:
             return {}
         names = sorted({name for row in self._rows for name in row})
         absent = torch.zeros_like(next(iter(self._rows[0].values())), dtype=torch.float32)
-        # The only place where a round waits for the device.
+        # Here, and in ``check_weights``, a round waits for the device; nowhere else.
         values = torch.stack([torch.stack([row.get(name, absent).float() for name in names]) for row in self._rows])
         values = ranks.mean(values).cpu()
         bad = ~(values.abs() < _LARGEST)
@@ -54,7 +54,10 @@ def check_weights(networks: Iterable[nn.Module], update: int) -> None:
     Raises:
         DivergenceError: naming the kind of network that is not.
     """
-    for network in networks:
-        finite = torch.stack([torch.isfinite(value).all() for value in network.state_dict().values()])
-        if not finite.all():
+    checked = list(networks)
+    finite = torch.stack(
+        [torch.stack([value.isfinite().all() for value in each.state_dict().values()]).all() for each in checked]
+    )
+    for network, fine in zip(checked, finite.tolist(), strict=True):
+        if not fine:
             raise DivergenceError(f"a weight of the {type(network).__name__} was not finite after update {update}")

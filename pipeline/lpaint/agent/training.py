@@ -180,10 +180,11 @@ class AgentTraining:
         self.replay = build_replay(settings.replay, capacity, canvas, action, device, settings.per)
 
     def _learning_rate_factor(self, share: float) -> float:
-        rise = min(1.0, (self.progress.update + 1) / max(1, self.settings.warmup_updates)) * 0.5**self.progress.setbacks
+        rise = min(1.0, (self.progress.update + 1) / max(1, self.settings.warmup_updates))
+        most = rise * 0.5**self.progress.setbacks
         if self.settings.schedule == "cosine":
-            return rise * 0.5 * (1 + math.cos(math.pi * share))
-        return rise * self.settings.decay_by ** sum(share >= decay for decay in self.settings.decay_at)
+            return most * 0.5 * (1 + math.cos(math.pi * share))
+        return most * self.settings.decay_by ** sum(share >= decay for decay in self.settings.decay_at)
 
     def _passed(self, before: int, every: int) -> bool:
         """Whether this round crossed a multiple of ``every`` updates or ended the training."""
@@ -197,17 +198,15 @@ class AgentTraining:
             TrainingError: that is not wanted, not possible, or was tried often enough.
         """
         setbacks = self.progress.setbacks + 1
-        wanted = self.settings.on_divergence == "step_back" and setbacks <= _MOST_SETBACKS
-        if not (wanted and self._restore()):
-            where = (
-                f"the last good checkpoint is in {self.resume.directory}"
-                if self.resume.checkpoints
-                else "there is no checkpoint yet"
-            )
+        wanted = self.settings.on_divergence == "step_back"
+        if not (wanted and setbacks <= _MOST_SETBACKS and self._restore()):
+            kept = self.resume.checkpoints
+            where = f"the last good checkpoint is in {kept[0].parent}" if kept else "there is no checkpoint yet"
             tried = f" after {setbacks - 1} steps back" if setbacks > 1 else ""
+            other = "" if wanted else ", or set agent.on_divergence to step_back"
             raise TrainingError(
                 f"train_agent: the training diverged{tried}: {divergence}; {where}; lower the learning rates or "
-                "agent.max_gradient_norm, or set agent.on_divergence to step_back"
+                f"agent.max_gradient_norm{other}"
             )
         self.progress.setbacks = setbacks
         print(

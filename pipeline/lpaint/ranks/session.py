@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from lpaint.errors import ExitCode, LpaintError, ParamsError, TrainingError
+from lpaint.files import is_running
 from lpaint.ranks.collectives import LostRankError, count, leads, rank
 
 _TIMEOUT = "LPAINT_RANKS_TIMEOUT"
@@ -110,7 +111,7 @@ def _dead(store: Any, patience: float) -> str:
     while not store.check([_END]):
         for other in range(count()):
             machine, process = store.get(_place(other)).decode().split()
-            if machine == platform.node() and not _lives(int(process)):
+            if machine == platform.node() and not is_running(int(process)):
                 return (
                     f"rank {other} (process {process}) of {count()} was killed; "
                     "run the same command again to go on from the last checkpoint"
@@ -119,16 +120,6 @@ def _dead(store: Any, patience: float) -> str:
             break
         time.sleep(0.1)
     return ""
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _place(number: int) -> str:

@@ -1,6 +1,5 @@
 """Data sets that come as large arrays, compressed as a whole: they are unpacked once, then read at random."""
 
-import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from lpaint.data.decode import Picture
 from lpaint.data.sources.base import Loader, Source, sha256
 from lpaint.errors import DataError
 from lpaint.files import replacing
+from lpaint.provenance import digest_file
 
 # The most pictures that a header may claim.
 MOST = 10_000_000
@@ -139,7 +139,7 @@ class ArraySource(Source):
 
     def digest(self) -> str:
         """Of the files' content."""
-        return sha256("\n".join(f"{path.name} {_file_digest(path)}" for path in self.files()))
+        return sha256("\n".join(f"{path.name} {digest_file(path)}" for path in self.files()))
 
     def files(self) -> list[Path]:
         """Files of pictures and of labels."""
@@ -148,8 +148,3 @@ class ArraySource(Source):
 
 def _unpacked(folder: Path, part: str) -> Path:
     return folder / f"{part}.raw"
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
