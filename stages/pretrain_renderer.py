@@ -1,6 +1,7 @@
 """Stage: teach the neural renderer to draw strokes.
 
-Writes models/renderer.safetensors, reports/renderer.json and reports/renderer/ (loss curve, teacher beside student).
+Writes models/renderer.safetensors, models/rasteriser.{exact,neural}.json, reports/renderer.json and reports/renderer/
+(loss curve, teacher beside student).
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from lpaint.device import choose_compute
 from lpaint.files import write_json
 from lpaint.params import Params
 from lpaint.plots import save_curves, save_image, sheet
+from lpaint.provenance import digest_file
 from lpaint.renderer.networks import renderer_settings
 from lpaint.renderer.training import RendererTraining
 from lpaint.stage import run_stage
@@ -19,6 +21,8 @@ from lpaint.tracking import Tracker
 from lpaint.weights import save_weights
 
 MODEL = Path("models/renderer.safetensors")
+# What train_agent depends on, by agent.renderer: only a neural one changes with the weights.
+RASTERISERS = Path("models")
 REPORT = Path("reports/renderer.json")
 FIGURES = Path("reports/renderer")
 
@@ -28,8 +32,9 @@ def run(params: Params, tracker: Tracker) -> None:
     compute = choose_compute(params.base)
     # Strokes are drawn by the plain rasteriser, so whether it could be compiled does not key this training.
     key = {
-        "renderer": params.renderer.model_dump(),
-        "stroke": params.stroke.model_dump(),
+        # A setting at its default that came later than the others is left out: earlier checkpoints are found.
+        "renderer": params.renderer.model_dump(exclude_defaults=True),
+        "stroke": params.stroke.model_dump(exclude_defaults=True),
         "seed": params.base.seed,
         "compute": compute.as_dict(),
     }
@@ -44,6 +49,8 @@ def run(params: Params, tracker: Tracker) -> None:
         report = {"l1": final["l1"], "l2": final["l2"], "updates": params.renderer.updates, "parameters": parameters}
         write_json(REPORT, report)
         save_weights(MODEL, network, settings)
+        for name, digest in (("exact", None), ("neural", digest_file(MODEL))):
+            write_json(RASTERISERS / f"rasteriser.{name}.json", {"rasteriser": name, "weights": digest})
         resume.clear()
 
 

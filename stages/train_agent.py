@@ -14,7 +14,7 @@ from lpaint.agent.progress import Progress
 from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
-from lpaint.device import choose_compute
+from lpaint.device import Compute, choose_compute
 from lpaint.files import replacing, write_json
 from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
@@ -36,15 +36,8 @@ def run(params: Params, tracker: Tracker) -> None:
     """Train the agent that ``params.agent`` describes; see the module's text for the outputs."""
     data = PreparedData.load(DATA)
     compute = choose_compute(params.base)
-    key = {
-        "agent": params.agent.model_dump(exclude={"processes"}),
-        "stroke": params.stroke.model_dump(),
-        "seed": params.base.seed,
-        "data": data.digest,
-        "renderer": digest_file(RENDERER) if params.agent.renderer == "neural" else None,
-        "compute": compute.as_dict(),
-        "ranks": ranks.count(),
-    }
+    renderer = digest_file(RENDERER) if params.agent.renderer == "neural" else None
+    key = resume_key(params, compute, data.digest, renderer)
     with resume_state("train_agent", key, ranks.leads()) as resume:
         ranks.wait_for_first()
         ranks.agree(key)
@@ -61,6 +54,22 @@ def run(params: Params, tracker: Tracker) -> None:
         write_json(REPORT, _report(result.progress, params))
         save_weights(MODEL, result.actor, result.settings)
         resume.clear()
+
+
+def resume_key(params: Params, compute: Compute, data: str, renderer: str | None) -> dict[str, Any]:
+    """What decides how a training goes on; ``data`` and ``renderer`` are digests.
+
+    A setting at its default that came later than the others is left out, so that earlier checkpoints are found.
+    """
+    return {
+        "agent": params.agent.model_dump(exclude={"processes"}, exclude_defaults=True),
+        "stroke": params.stroke.model_dump(exclude_defaults=True),
+        "seed": params.base.seed,
+        "data": data,
+        "renderer": renderer,
+        "compute": compute.as_dict(),
+        "ranks": ranks.count(),
+    }
 
 
 def _report(progress: Progress, params: Params) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from lpaint.agent.reward import RewardModel, edge_weight
 from lpaint.device import Compute
 from lpaint.errors import ModelError
 from lpaint.layers import TranslatedReLU
-from lpaint.params import Agent, Reward
+from lpaint.params import Agent, Reward, load_params
 from lpaint.replay import Transitions, View
 from lpaint.strokes import composite, exact_rasteriser, get_family
 from lpaint.weights import save_weights
+
+DEFAULTS = load_params(Path(__file__).parents[1] / "params.yaml").agent
 
 SETTINGS: dict[str, Any] = {
     "canvas": 16,
@@ -463,6 +465,28 @@ def test_the_scale_is_no_way_for_gradients() -> None:
     reward, after = _reward(_brightness, l2=0.0, gan=1.0, gan_scale="running"), AFTER.clone().requires_grad_()
     (slope,) = torch.autograd.grad(reward(BEFORE, after, TARGET).sum(), after)
     torch.testing.assert_close(slope, torch.full_like(slope, 10 / slope[0].numel() / 40**0.5))
+
+
+def test_the_running_scale_starts_anew_when_it_is_forgotten() -> None:
+    settings = DEFAULTS.reward.model_copy(update={"l2": 0.0, "gan": 1.0, "gan_scale": "running"})
+    large = RewardModel(settings, lambda pairs: 100 * pairs.mean((1, 2, 3)), torch.device("cpu"))
+    black, grey = torch.zeros(4, 3, 8, 8), torch.full((4, 3, 8, 8), 0.5)
+    for _ in range(20):
+        large(black, grey, grey)
+    large.score = lambda pairs: pairs.mean((1, 2, 3))
+    assert large(black, grey, grey).mean().item() < 0.1
+    large.forget_scale()
+    assert large(black, grey, grey).mean().item() == pytest.approx(1.0)
+
+
+def test_an_actor_whose_future_counts_for_nothing_does_not_see_the_step() -> None:
+    torch.manual_seed(0)
+    canvas, target = torch.rand(2, 3, 3, 16, 16)
+    for counts, differs in ((True, True), (False, False)):
+        actor = Actor(16, 2, 13, 4, counts_steps=counts).eval()
+        early, late = (actor(canvas, target, torch.full((3,), at)) for at in (0.0, 0.8))
+        assert (not torch.equal(early, late)) == differs
+    assert [DEFAULTS.model_copy(update={"discount": at}).counts_steps for at in (0.0, 0.95)] == [False, True]
 
 
 def test_without_scaling_nothing_is_observed() -> None:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import last_state
 from torch import nn
 
 from lpaint.checkpoint import ResumeState, resume_state
 from lpaint.cli import main
 from lpaint.errors import TrainingError
 from lpaint.files import sweep
+from lpaint.restore import load_part
 from lpaint.resume import list_unfinished
 
 
@@ -27,9 +29,9 @@ def resume(tmp_path: Path) -> ResumeState:
 
 
 def test_checkpoint_comes_back_as_it_was(resume: ResumeState) -> None:
-    assert resume.load("cpu") is None
+    assert last_state(resume) is None
     resume.save({"step": 3, "tensor": torch.arange(4), "curve": [{"l2": 0.5}]})
-    state = resume.load("cpu")
+    state = last_state(resume)
     assert state is not None and state["step"] == 3 and state["curve"] == [{"l2": 0.5}]
     assert torch.equal(state["tensor"], torch.arange(4))
     resume.clear()
@@ -40,7 +42,7 @@ def test_the_two_newest_are_kept(resume: ResumeState) -> None:
     for step in range(12):
         resume.save({"step": step})
     assert [path.name[:17] for path in resume.checkpoints] == ["checkpoint-000012", "checkpoint-000011"]
-    assert resume.load("cpu") == {"step": 11}
+    assert last_state(resume) == {"step": 11}
     assert len(list(resume.directory.iterdir())) == 3, "two checkpoints and what is said about them"
 
 
@@ -60,13 +62,13 @@ def test_damaged_checkpoint_is_passed_over(resume: ResumeState, kind: str, capsy
         flipped[len(flipped) // 2] ^= 1
         damaged = {"truncated": content[:500], "empty": b"", "text": b"text", "one bit": bytes(flipped)}
         newest.write_bytes(damaged.get(kind, content.replace(b"tensor", b"ten\xffor")))
-    assert resume.load("cpu") == {"step": 1}
+    assert last_state(resume) == {"step": 1}
     said = capsys.readouterr().err
     assert said.startswith(f"{newest}: the checkpoint is damaged (") and said.endswith("from the one before it\n")
     assert said[:-1].isprintable() and "damaged ()" not in said and len(said) < 400
     resume.checkpoints[1].write_bytes(b"")
     with pytest.raises(TrainingError, match=r"is damaged \(.*\); lpaint resume clean train_agent-0f starts over"):
-        resume.load("cpu")
+        last_state(resume)
 
 
 def test_a_checkpoint_with_the_right_checksum_is_still_no_program(resume: ResumeState) -> None:
@@ -77,7 +79,7 @@ def test_a_checkpoint_with_the_right_checksum_is_still_no_program(resume: Resume
     torch.save({"key": "", "commit": "", "state": nn.Linear(1, 1)}, path)
     path.rename(resume.directory / f"checkpoint-000001-{digest_file(path)[:16]}.pt")
     with pytest.raises(TrainingError, match="the checkpoint is damaged"):
-        resume.load("cpu")
+        last_state(resume)
 
 
 def test_another_trainings_checkpoint_is_refused(resume: ResumeState) -> None:
@@ -86,13 +88,34 @@ def test_another_trainings_checkpoint_is_refused(resume: ResumeState) -> None:
     with pytest.raises(
         TrainingError, match=r"another training, which differs in agent\.gan \(none there, sngan here\)"
     ):
-        other.load("cpu")
+        last_state(other)
 
 
-def test_what_does_not_fit_the_code_is_said(resume: ResumeState) -> None:
-    problem = r"another version of lpaint and does not fit this one \(Error.*starts over"
-    with pytest.raises(TrainingError, match=problem), resume.fitting():
-        nn.Linear(2, 1).load_state_dict(nn.Linear(1, 1).state_dict())
+def test_a_checkpoint_that_does_not_fit_gives_way_to_the_one_before(
+    resume: ResumeState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, large = nn.Linear(1, 1), nn.Linear(2, 1)
+    resume.save({"network": large.state_dict()})
+    resume.save({"network": small.state_dict()})
+    fitting = nn.Linear(2, 1)
+    assert resume.restore(lambda state: load_part(fitting, state, "network"))
+    assert torch.equal(fitting.weight, large.weight)
+    said = capsys.readouterr().err
+    assert "000002" in said and said.endswith("going on from the one before it\n") and said.count("\n") == 1
+    assert "another version of lpaint and does not fit (network: weight is (1, 1) there and (1, 2) here)" in said
+    with pytest.raises(TrainingError, match=r"does not fit \(network: weight .*starts over"):
+        resume.restore(lambda state: load_part(nn.Linear(3, 1), state, "network"))
+
+
+@pytest.mark.parametrize("error", [KeyError("l2"), TypeError("no"), RuntimeError("no"), AttributeError("no")])
+def test_a_bug_is_not_taken_for_another_version(resume: ResumeState, error: Exception) -> None:
+    resume.save({"step": 1})
+
+    def fail(state: dict[str, Any]) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        resume.restore(fail)
 
 
 def test_failed_save_keeps_the_last_checkpoint(resume: ResumeState, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +129,7 @@ def test_failed_save_keeps_the_last_checkpoint(resume: ResumeState, monkeypatch:
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(TrainingError, match=r"no checkpoint can be written there .*Input/output error"):
         resume.save({"step": 2})
-    assert resume.load("cpu") == {"step": 1} and sorted(resume.directory.iterdir()) == before
+    assert last_state(resume) == {"step": 1} and sorted(resume.directory.iterdir()) == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
@@ -120,7 +143,7 @@ def test_full_disk(tmp_path: Path) -> None:
         resume.save({"step": 1})
         with pytest.raises(TrainingError, match="no checkpoint can be written there"):
             resume.save({"tensor": torch.zeros(1_000_000)})
-        assert resume.load("cpu") == {"step": 1}
+        assert last_state(resume) == {"step": 1}
     finally:
         subprocess.run(["umount", disk], check=True)
 

@@ -229,6 +229,15 @@ def test_the_learning_rate_factor_scales_both_rates() -> None:
     assert rates == [5e-4, 2e-3]
 
 
+def test_each_network_follows_its_own_rates() -> None:
+    actor, critic = ({"learning_rate": rate, "decayed_rates": [rate / 3]} for rate in (1e-3, 6e-4))
+    agent, replay = _worked_agent(decay_at=[0.5], actor=actor, critic=critic), _Recorder([0], [1.0])
+    for share, divisor in ((0.49, 1), (0.5, 3)):
+        agent.update(replay, 0.5, 1.0, torch.Generator(), share)
+        rates = [optimiser.param_groups[0]["lr"] for optimiser in (agent.actor_optimiser, agent.critic_optimiser)]
+        assert rates == pytest.approx([1e-3 / divisor, 6e-4 / divisor])
+
+
 @pytest.mark.parametrize(("sampling", "even"), [("shared", 0), ("uniform", 1)])
 def test_the_actors_batch_is_drawn_as_told(sampling: str, even: int) -> None:
     replay = _Recorder([0, 1], [1.0, 1.0])
@@ -275,11 +284,18 @@ def test_each_loss_reaches_its_own_network_alone(idle: str) -> None:
         assert all(same) if name == idle else sum(same) < len(same) / 4
 
 
-def test_targets_take_the_running_statistics_of_batch_norm() -> None:
-    agent, replay = _agent()
+@pytest.mark.parametrize("norm", ["own", "online"])
+def test_target_strokes_see_the_batch_norm_statistics_that_are_asked_for(norm: str) -> None:
+    agent, replay = _agent(target_norm=norm)
+    state = agent.state(replay.sample_evenly(8, torch.Generator().manual_seed(0)))
+    goal = agent._goal(state, torch.Generator())
+    for name, value in agent.actor_target.named_buffers():
+        if name.endswith("running_mean"):
+            value += 1.0
+    assert torch.equal(agent._goal(state, torch.Generator()), goal) == (norm == "own")
     _update(agent, replay)
-    assert _same(list(agent.actor_target.buffers()), list(agent.actor.buffers()))
-    assert not agent.actor_target.training and agent.actor.training
+    copied = _same(list(agent.actor_target.buffers()), list(agent.actor.buffers()))
+    assert copied == (norm == "online") == (not agent.actor_target.training) and agent.actor.training
     assert not any(value.requires_grad for value in agent.actor_target.parameters())
 
 

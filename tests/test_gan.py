@@ -412,6 +412,22 @@ def test_spectral_norms_are_one_in_the_network_and_in_its_slow_copy(name: str) -
         assert _norms(network) == pytest.approx([1.0] * len(norms), abs=0.05)
 
 
+@pytest.mark.parametrize("name", ["sngan", "sagan", "sagan_linear"])
+def test_a_score_has_one_scale_on_canvases_of_any_size(name: str) -> None:
+    gan = _gan(name).eval()
+    small = torch.rand(4, 6, 1, 1).expand(4, 6, 64, 64)
+    scores = [gan(small), gan(small[:, :, :1, :1].expand(4, 6, 128, 128))]
+    # Borders are padded, which is all that tells one even picture from the other.
+    spread = [score.max() - score.min() for score in scores]
+    assert 0.6 < (spread[0] / spread[1]).item() < 1.6
+
+
+def test_the_published_discriminator_has_the_2019_codes_weights() -> None:
+    network = PairDiscriminator(16, head="convolution", thresholds="layer")
+    assert sum(value.numel() for value in network.parameters()) == 274_886
+    assert network(torch.rand(2, 6, 128, 128)).shape == (2,)
+
+
 def test_without_renewal_a_slow_copys_norm_would_drift() -> None:
     torch.manual_seed(0)
     network = SpectralDiscriminator(4)

@@ -11,6 +11,7 @@ from torch import Tensor
 from lpaint.errors import ParamsError
 from lpaint.params import Per
 from lpaint.replay import PrioritizedReplay, SumTree, Transitions, UniformReplay, View, build_replay
+from lpaint.restore import MisfitError
 
 ACTION = (2, 3)
 PER = Per(alpha=0.7, beta=0.4, epsilon=1e-3, stratified=True, actor_sampling="shared")
@@ -202,6 +203,62 @@ def test_new_items_enter_with_the_largest_raw_priority_seen() -> None:
     replay.add(_transitions(1, first=3))
     # 16^0.5, not (16^0.5)^0.5.
     assert replay.tree[torch.arange(4)].tolist() == pytest.approx([0.5, 1, 0.5, 4])
+
+
+def test_errorless_transitions_are_not_drawn_and_scale_no_weights() -> None:
+    # Steps are numbers modulo 5, so 4 and 9 end an episode of 5 steps.
+    replay = build_replay(
+        "prioritized", 16, 4, ACTION, torch.device("cpu"), PER.model_copy(update={"actor_sampling": "uniform"}), 4
+    )
+    replay.add(_transitions(10))
+    replay.update_priorities(torch.arange(10), torch.linspace(0.1, 1.0, 10))
+    drawn = replay.sample(4000, _rng(), beta=1.0)
+    assert set(drawn.transitions.step.tolist()) == {0, 1, 2, 3}
+    assert drawn.weights.max() == 1
+    assert set(replay.sample_evenly(4000, _rng()).transitions.step.tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_an_actor_that_shares_the_draw_still_sees_errorless_transitions() -> None:
+    replay = build_replay("prioritized", 16, 4, ACTION, torch.device("cpu"), PER, 4)
+    replay.add(_transitions(10))
+    replay.update_priorities(torch.arange(10), torch.cat([torch.ones(4), torch.zeros(1)]).repeat(2))
+    drawn = replay.sample(20000, _rng(), beta=0.5)
+    last = drawn.transitions.step == 4
+    priority = 1e-3**0.7
+    assert last.float().mean().item() == pytest.approx(2 * priority / (8 * 1.001**0.7 + 2 * priority), rel=0.3)
+    assert drawn.weights[last].eq(0).all(), "it would multiply an error of 0"
+    assert drawn.weights[~last].eq(1).all(), "else theirs would be the largest, and scale these down"
+
+
+def test_a_batch_of_errorless_transitions_alone_weighs_nothing() -> None:
+    replay = build_replay("prioritized", 4, 4, ACTION, torch.device("cpu"), PER, 4)
+    replay.add(_transitions(1, first=4))
+    assert replay.sample(3, _rng()).weights.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "prioritized"])
+def test_a_checkpoint_holds_what_is_filled_and_no_more(kind: str) -> None:
+    sizes = []
+    for count in (10, 1000):
+        replay = build_replay(kind, 1000, 4, ACTION, torch.device("cpu"), PER)
+        replay.add(_transitions(count))
+        file = io.BytesIO()
+        torch.save(replay.state_dict()["columns"], file)
+        sizes.append(file.tell())
+    assert sizes[0] < 10_000 < sizes[1]
+
+
+def test_what_does_not_fit_a_buffer_is_said() -> None:
+    replay = UniformReplay(8, 4, ACTION)
+    replay.add(_transitions(5))
+    state = replay.state_dict()
+    with pytest.raises(MisfitError, match="5 transitions are there, and only 4 have room here"):
+        UniformReplay(4, 4, ACTION).load_state_dict(state)
+    with pytest.raises(MisfitError, match=r"before is \(5, 3, 4, 4\) there and \(5, 3, 6, 6\) here"):
+        UniformReplay(8, 6, ACTION).load_state_dict(state)
+    with pytest.raises(MisfitError, match="it has no flip"):
+        columns = {name: value for name, value in state["columns"].items() if name != "flip"}
+        UniformReplay(8, 4, ACTION).load_state_dict({**state, "columns": columns})
 
 
 def test_a_repeated_index_takes_the_largest_of_its_errors() -> None:

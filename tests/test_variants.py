@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_ddpg import _agent, _Recorder, _settings, _update, _worked_agent
+from test_ddpg import DEFAULTS, _agent, _Recorder, _settings, _update, _worked_agent
 from test_resume import _agent as _training
 from tiny import tiny_params
 from torch import Tensor, nn
@@ -47,13 +47,25 @@ def test_td3s_goal_is_the_lesser_value_and_both_critics_learn_it() -> None:
     assert replay.errors.tolist() == pytest.approx([sum(map(abs, errors)) / 2], abs=1e-6)
 
 
-def test_td3s_actor_and_its_target_move_at_every_second_update() -> None:
+def test_td3s_actor_and_all_targets_move_at_every_second_update() -> None:
     agent, replay = _td3(), _Recorder([0, 1], [1.0, 1.0])
-    told = [_update(agent, replay) for _ in range(4)]
-    assert ["losses/actor" in metrics for metrics in told] == [False, True, False, True]
-    before = agent.actor.grey.item(), agent.actor_target.grey.item()
-    _update(agent, replay)
-    assert (agent.actor.grey.item(), agent.actor_target.grey.item()) == before
+
+    def delayed() -> list[float]:
+        return [
+            value.item() for value in (agent.actor.grey, agent.actor_target.grey, *agent.critic_target.parameters())
+        ]
+
+    for number in range(4):
+        before, slope = delayed(), agent.critic.slope.item()
+        metrics = _update(agent, replay)
+        moved = [a != b for a, b in zip(before, delayed(), strict=True)]
+        assert moved == [number % 2 == 1] * len(moved) and ("losses/actor" in metrics) == (number % 2 == 1)
+        assert agent.critic.slope.item() != slope, "the critics learn at every update"
+
+
+def test_td3s_noise_is_the_published_one_by_default() -> None:
+    # Fujimoto et al. 2018, section 6.1: 0.2 and 0.5 for actions in [-1, 1], whose range is twice that of strokes.
+    assert (DEFAULTS.td3.smoothing, DEFAULTS.td3.smoothing_clip) == (0.2 / 2, 0.5 / 2)
 
 
 def test_td3s_target_strokes_are_blurred_within_bounds() -> None:

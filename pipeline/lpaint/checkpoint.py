@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from lpaint.errors import TrainingError
 from lpaint.files import replacing
 from lpaint.provenance import digest_file, git_commit
+from lpaint.restore import MisfitError
 from lpaint.resume import resume_folder, take_note
 
 _NAME = re.compile(r"checkpoint-(\d{6})-([0-9a-f]{16})\.pt")
@@ -70,44 +71,33 @@ class ResumeState:
                 f"{self.directory}: no checkpoint can be written there ({reason}); make room or mend the folder"
             ) from None
 
-    def load(self, device: torch.device | str) -> dict[str, Any] | None:
-        """The last good checkpoint's state with its tensors on ``device``; None where there is none.
+    def restore(self, load: Callable[[dict[str, Any]], object]) -> bool:
+        """Hand the states of good checkpoints to ``load``, the newest first, until one fits; whether there was one.
 
-        A damaged checkpoint is passed over, with a sentence on stderr.
+        Tensors are on the CPU, mapped from the file; ``load`` copies what it keeps. It raises ``MisfitError`` for a
+        state that was saved by code that kept other things. Such a checkpoint, and a damaged one, is passed over with a
+        sentence on stderr.
 
         Raises:
-            TrainingError: all that are there are damaged, or one is of another configuration.
+            TrainingError: none that is there can be used, or one is of another configuration.
         """
         problem = ""
         for path in self.checkpoints:
             if problem:
                 print(f"{problem}; going on from the one before it", file=sys.stderr, flush=True)
-            content, problem = _read(path, device)
-            if content is not None:
-                self._check(path, content)
-                state: dict[str, Any] = content["state"]
-                return state
+            content, problem = _read(path)
+            if content is None:
+                continue
+            self._check(path, content)
+            try:
+                load(content["state"])
+            except MisfitError as misfit:
+                problem = f"{path}: the checkpoint was made by another version of lpaint and does not fit ({misfit})"
+                continue
+            return True
         if problem:
             raise TrainingError(f"{problem}; lpaint resume clean {self.directory.name} starts over")
-        return None
-
-    @contextmanager
-    def fitting(self) -> Iterator[None]:
-        """While a state is put to use: what does not fit the code is an error that says so.
-
-        Raises:
-            TrainingError: the checkpoint was made by code that kept other things.
-        """
-        try:
-            yield
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise TrainingError(
-                f"{self.directory}: the checkpoint was made by another version of lpaint and does not fit this one "
-                f"({_first_sentence(error)}); lpaint resume clean {self.directory.name} starts "
-                "over, or take the code of that time"
-            ) from None
+        return False
 
     def clear(self) -> None:
         """Remove the folder: the training is finished and its result is written."""
@@ -148,15 +138,15 @@ def _serial(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _read(path: Path, device: torch.device | str) -> tuple[dict[str, Any] | None, str]:
+def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
     """A checkpoint's content, or None and what is wrong with it."""
     try:
         if not path.stem.endswith(digest_file(path)[:16]):
             return None, f"{path}: the checkpoint is damaged (its checksum is not that in its name)"
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if not isinstance(content, dict) or not {"key", "commit", "state"} <= content.keys():
             return None, f"{path}: the checkpoint is damaged (it lacks what every checkpoint has)"
-    except torch.OutOfMemoryError:
+    except MemoryError:
         raise
     except Exception as error:
         # On damaged bytes torch raises whatever it stumbles over: IndexError, UnicodeDecodeError, and so on.

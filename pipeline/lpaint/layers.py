@@ -11,11 +11,14 @@ from lpaint import ranks
 
 
 class TranslatedReLU(nn.Module):
-    """max(x, a) with a learnt threshold a a channel (Xiang and Li 2017, arXiv 1704.03971)."""
+    """max(x, a) with a learnt threshold a (Xiang and Li 2017, arXiv 1704.03971).
 
-    def __init__(self, channels: int) -> None:
+    ``thresholds``: one for each ``channel``, as in that paper, or one for the whole ``layer``, as in the 2019 code.
+    """
+
+    def __init__(self, channels: int, thresholds: str = "channel") -> None:
         super().__init__()
-        self.threshold = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.threshold = nn.Parameter(torch.zeros(1, channels if thresholds == "channel" else 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         # In the precision of x: a float32 threshold would promote all that follows, and cost twice the memory traffic.

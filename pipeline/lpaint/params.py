@@ -86,6 +86,7 @@ class Renderer(Section):
 class Network(Section):
     width: Annotated[int, Field(ge=4, le=256)]
     learning_rate: Rate
+    decayed_rates: list[Rate] = []
 
 
 class ActorNetwork(Network):
@@ -155,6 +156,7 @@ class Discriminator(Section):
     tau: Rate
     warmup_updates: Count
     frozen: bool
+    head: Literal["linear", "convolution"] = "linear"
 
 
 class Validation(Section):
@@ -183,9 +185,12 @@ class Agent(Section):
     environments: Positive
     processes: Annotated[int, Field(ge=1, le=64)]
     replay_rounds: Positive
+    replay_transitions: Count = 0
     warmup_rounds: Positive
     discount: Share
     tau: Rate
+    target_norm: Literal["own", "online"] = "own"
+    thresholds: Literal["channel", "layer"] = "channel"
     max_gradient_norm: Annotated[float, Field(ge=0)]
     flip: bool
     on_divergence: Literal["stop", "step_back"]
@@ -227,6 +232,18 @@ class Agent(Section):
             raise ValueError("horizon: looks ahead through the renderer, which model_free_ddpg does not; set it to 1")
         if self.exploration == "parameter" and self.actor.norm != "layer":
             raise ValueError("exploration: parameter noise relies on layer norm; set actor.norm to layer")
+        for name, network in (("actor", self.actor), ("critic", self.critic)):
+            rates = len(network.decayed_rates)
+            if rates and (self.schedule != "step" or rates != len(self.decay_at)):
+                raise ValueError(
+                    f"{name}.decayed_rates: has {rates} rates for the {len(self.decay_at)} shares of decay_at under "
+                    f"schedule {self.schedule}; give one for each share under schedule step, or []"
+                )
+        if 0 < self.replay_transitions < self.round_transitions:
+            raise ValueError(
+                f"replay_transitions: {self.replay_transitions} has no room for a round of {self.round_transitions} "
+                "(environments x max_steps x scales of zoom); give at least so many, or 0 for replay_rounds"
+            )
         if self.zoom[0] != 1 or any(
             fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)
         ):
@@ -234,6 +251,21 @@ class Agent(Section):
                 "zoom: must start at 1 and each scale must be a multiple of the one before, e.g. [1, 2, 4]"
             )
         return self
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether the actor sees how far its episode is: of no use where the future counts for nothing."""
+        return self.discount > 0
+
+    @property
+    def round_transitions(self) -> int:
+        """Transitions of one episode in every environment."""
+        return self.environments * self.max_steps * len(self.zoom)
+
+    @property
+    def replay_capacity(self) -> int:
+        """Transitions that the replay holds."""
+        return self.replay_transitions or self.replay_rounds * self.round_transitions
 
     @property
     def adam(self) -> Adam:

@@ -18,14 +18,14 @@ def build_agent(settings: Agent, actor: Actor, compute: Compute, optimisation: O
         ParamsError: there is no such GAN.
     """
     optimisation = optimisation or Optimisation()
-    width = settings.critic.width
+    width, thresholds = settings.critic.width, settings.thresholds
     critic: Critic | TwinCritic | ActionCritic
     if settings.algorithm == "td3":
-        critic = TwinCritic(width)
+        critic = TwinCritic(width, thresholds)
     elif settings.algorithm == "model_free_ddpg":
-        critic = ActionCritic(width, actor.bundle * actor.stroke_parameters)
+        critic = ActionCritic(width, actor.bundle * actor.stroke_parameters, thresholds)
     else:
-        critic = Critic(width)
+        critic = Critic(width, thresholds)
     gan = build_gan(settings)
     adversary = Adversary(gan, settings.discriminator, settings.adam, compute, optimisation) if gan else None
     return _RULES[settings.algorithm](settings, actor, critic, adversary, compute, optimisation)

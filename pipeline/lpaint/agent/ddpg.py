@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from lpaint.agent.environment import Compositor
 from lpaint.agent.pictures import Pictures
 from lpaint.agent.reward import RewardModel
+from lpaint.agent.schedule import learning_rate
 from lpaint.device import Compute
 from lpaint.gan import Adversary, pair
 from lpaint.optimisation import Optimisation, frozen_copy
 from lpaint.params import Agent
 from lpaint.replay import Sample, UniformReplay
+from lpaint.restore import entry, load_part
 
 Metrics = dict[str, Tensor]
 
@@ -72,6 +74,7 @@ class Ddpg:
         self.optimisation = optimisation or Optimisation()
         self.actor, self.critic = actor.to(compute.torch_device), critic.to(compute.torch_device)
         self.actor_target, self.critic_target = frozen_copy(self.actor), frozen_copy(self.critic)
+        self.train()
         self.actor_optimiser = self.optimisation.adam(self.actor, settings.actor.learning_rate)
         self.critic_optimiser = self.optimisation.adam(self.critic, settings.critic.learning_rate)
         self.adversary = adversary
@@ -83,6 +86,16 @@ class Ddpg:
     def has_critic(self) -> bool:
         """Whether there is a critic: a future that counts for nothing has the value 0, which no network need learn."""
         return self.settings.discount > 0
+
+    @property
+    def errorless_step(self) -> int | None:
+        """The step whose transitions have a temporal-difference error of 0 by definition: no value follows the last."""
+        return self.settings.max_steps - 1 if self.settings.max_steps > 1 else None
+
+    def train(self) -> None:
+        """Switch the actor to training mode, and its target to the mode that ``target_norm`` asks for."""
+        self.actor.train()
+        self.actor_target.train(self.settings.target_norm == "own")
 
     def show(self, pictures: Pictures, painter: Compositor) -> None:
         """Learn on these ``pictures``, which give targets for views, with what ``painter`` draws."""
@@ -98,8 +111,23 @@ class Ddpg:
             strokes: Tensor = actor(canvas, target, fraction)
         return strokes
 
-    def update(self, replay: UniformReplay, beta: float, learning_rate_factor: float, rng: torch.Generator) -> Metrics:
-        """One update of discriminator, critic and actor; returns scalars to log, still on the device."""
+    def update(
+        self,
+        replay: UniformReplay,
+        beta: float,
+        learning_rate_factor: float,
+        rng: torch.Generator,
+        share: float = 0.0,
+    ) -> Metrics:
+        """One update of discriminator, critic and actor; returns scalars to log, still on the device.
+
+        Args:
+            replay: what to sample from.
+            beta: exponent of the importance weights, in [0, 1].
+            learning_rate_factor: multiplies the scheduled rates of actor and critic.
+            rng: the training's random stream.
+            share: share of the training's updates that are made, which the schedule of the rates follows.
+        """
         sample = replay.sample(self.settings.batch_size, rng, beta)
         state = self.state(sample)
         shared = not replay.prioritized or self.settings.per.actor_sampling == "shared"
@@ -111,13 +139,16 @@ class Ddpg:
             (self.critic_optimiser, self.settings.critic),
         ):
             for group in optimiser.param_groups:
-                group["lr"] = network.learning_rate * learning_rate_factor
+                group["lr"] = learning_rate(self.settings, network, share) * learning_rate_factor
+        due = self._actor_is_due()
         if self.has_critic:
             metrics |= self._update_critic(state, sample, replay, rng)
-            self.optimisation.follow(self.critic_target, self.critic, self.settings.tau)
-        if self._actor_is_due():
+            if due:
+                self.optimisation.follow(self.critic_target, self.critic, self.settings.tau)
+        if due:
             metrics |= self._update_actor(even)
-            self.optimisation.follow(self.actor_target, self.actor, self.settings.tau)
+            online = self.settings.target_norm == "online"
+            self.optimisation.follow(self.actor_target, self.actor, self.settings.tau, buffers=online)
         self.updates += 1
         return metrics
 
@@ -146,12 +177,17 @@ class Ddpg:
         return {name: part.state_dict() for name, part in self._parts().items()} | {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``'s state."""
+        """Restore ``state_dict``'s state.
+
+        Raises:
+            MisfitError: it is of other parts.
+        """
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.updates = state["updates"]
+            load_part(part, state, name)
+        self.updates = entry(state, "updates")
 
     def _actor_is_due(self) -> bool:
+        """Whether this update moves the actor and all targets."""
         return True
 
     def _update_adversary(self, state: State, rng: torch.Generator) -> Metrics:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lpaint import ranks
 from lpaint.agent.ddpg import Ddpg, State
 from lpaint.params import Agent
+from lpaint.restore import copy_into
 
 
 class Exploration:
@@ -33,7 +34,11 @@ class Exploration:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``'s state."""
+        """Restore ``state_dict``'s state.
+
+        Raises:
+            MisfitError: it is of another kind of exploration.
+        """
 
 
 class GaussianNoise(Exploration):
@@ -92,7 +97,7 @@ class ParameterNoise(Exploration):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See ``Exploration.load_state_dict``."""
-        self.sigma.copy_(state["sigma"])
+        copy_into(self.sigma, state, "sigma")
 
 
 _KINDS: dict[str, type[Exploration]] = {"none": Exploration, "gaussian": GaussianNoise, "parameter": ParameterNoise}

@@ -13,10 +13,14 @@ from lpaint.weights import load_weights
 
 
 def build_actor(settings: dict[str, Any]) -> Actor:
-    """A fresh actor of the kind that ``settings`` (canvas, bundle, family, width, head, blocks, norm) describe."""
+    """A fresh actor of the kind that ``settings`` describe.
+
+    They give canvas, bundle, family, width, head and blocks, and, since they were added, norm and counts_steps.
+    """
     family = get_family(settings["family"])
     sizes = (settings["canvas"], settings["bundle"], family.parameters, settings["width"])
-    return Actor(*sizes, settings["head"], settings["blocks"], settings.get("norm", "batch"))
+    kind = (settings["head"], settings["blocks"], settings.get("norm", "batch"), settings.get("counts_steps", True))
+    return Actor(*sizes, *kind)
 
 
 def load_actor(path: Path) -> tuple[Actor, dict[str, Any]]:

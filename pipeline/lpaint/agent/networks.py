@@ -24,6 +24,9 @@ class Actor(nn.Module):
     every stroke of the bundle looks at a place of its own on a finer map of features (see ``_AttentionHead``).
     ``norm``: ``batch`` as published, or ``layer`` (Ba et al. 2016, over channels and places), on which noise on the
     weights has the same effect in every layer.
+    ``counts_steps``: whether the step fraction matters. Where the future counts for nothing (``agent.discount`` 0), the
+    best strokes do not depend on it, and a painter that chooses among proposals hardly ever asks at another step than
+    the first: such an actor sees 0 whatever it is told.
     """
 
     def __init__(
@@ -35,9 +38,11 @@ class Actor(nn.Module):
         head: str = "pooled",
         blocks: int = 2,
         norm: str = "batch",
+        counts_steps: bool = True,
     ) -> None:
         super().__init__()
         self.canvas, self.bundle, self.stroke_parameters = canvas, bundle, stroke_parameters
+        self.counts_steps = counts_steps
         stages = _stages(9, width, _LayerNormBlock if norm == "layer" else _BatchNormBlock, blocks)
         if head == "pooled":
             self.trunk = _channels_last(
@@ -62,6 +67,8 @@ class Actor(nn.Module):
         Returns:
             [B, bundle, stroke_parameters], in [0, 1].
         """
+        if not self.counts_steps:
+            fraction = torch.zeros_like(fraction)
         seen = _with_planes(canvas, target, fraction=fraction)
         if hasattr(self, "head"):
             fine = self.trunk[: self._fine](seen)
@@ -117,11 +124,12 @@ class Critic(nn.Module):
     """Value of the state that an action leads to, V(canvas before, canvas after, target, step fraction after).
 
     A ResNet-18 with weight normalisation and translated ReLUs (Xiang and Li 2017), as published; twelve input channels.
+    ``thresholds``: see ``TranslatedReLU``.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, thresholds: str = "channel") -> None:
         super().__init__()
-        stages = _stages(12, width, _WeightNormBlock, 2)
+        stages = _stages(12, width, _weight_norm_block(thresholds), 2)
         self.trunk = _channels_last(
             nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 1))
         )
@@ -134,9 +142,9 @@ class Critic(nn.Module):
 class TwinCritic(nn.Module):
     """Two critics that differ in their first weights (Fujimoto et al. 2018, arXiv 1802.09477, section 4.2)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, thresholds: str = "channel") -> None:
         super().__init__()
-        self.critics = nn.ModuleList(Critic(width) for _ in range(2))
+        self.critics = nn.ModuleList(Critic(width, thresholds) for _ in range(2))
 
     def forward(self, before: Tensor, after: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         """As ``Critic.forward``; values [2, B]."""
@@ -150,9 +158,9 @@ class ActionCritic(nn.Module):
     al. 2016, arXiv 1509.02971, section 7, where actions enter after the convolutions).
     """
 
-    def __init__(self, width: int, action: int) -> None:
+    def __init__(self, width: int, action: int, thresholds: str = "channel") -> None:
         super().__init__()
-        stages = _stages(9, width, _WeightNormBlock, 2)
+        stages = _stages(9, width, _weight_norm_block(thresholds), 2)
         self.trunk = _channels_last(nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
         self.head = nn.Sequential(nn.Linear(8 * width + action, 256), nn.ReLU(), nn.Linear(256, 1))
 
@@ -200,23 +208,33 @@ class _LayerNormBlock(_BatchNormBlock):
 
 
 class _WeightNormBlock(nn.Module):
+    thresholds = "channel"
+
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.first = weight_norm(nn.Conv2d(inputs, outputs, 3, stride, 1))
-        self.first_activation = TranslatedReLU(outputs)
+        self.first_activation = TranslatedReLU(outputs, self.thresholds)
         self.second = weight_norm(nn.Conv2d(outputs, outputs, 3, 1, 1))
-        self.second_activation = TranslatedReLU(outputs)
+        self.second_activation = TranslatedReLU(outputs, self.thresholds)
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.skip = weight_norm(nn.Conv2d(inputs, outputs, 1, stride))
 
-    @staticmethod
-    def stem(inputs: int, width: int) -> list[nn.Module]:
-        return [weight_norm(nn.Conv2d(inputs, width, 3, 2, 1)), TranslatedReLU(width)]
+    @classmethod
+    def stem(cls, inputs: int, width: int) -> list[nn.Module]:
+        return [weight_norm(nn.Conv2d(inputs, width, 3, 2, 1)), TranslatedReLU(width, cls.thresholds)]
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.first_activation(self.first(x))
         return self.second_activation(self.second(out) + self.skip(x))
+
+
+class _LayerThresholdBlock(_WeightNormBlock):
+    thresholds = "layer"
+
+
+def _weight_norm_block(thresholds: str) -> type[_WeightNormBlock]:
+    return _LayerThresholdBlock if thresholds == "layer" else _WeightNormBlock
 
 
 def _stages(inputs: int, width: int, block: Any, blocks: int) -> list[nn.Module]:

@@ -46,6 +46,7 @@ def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
         "head": agent.actor.head,
         "blocks": agent.actor.blocks,
         "norm": agent.actor.norm,
+        "counts_steps": agent.counts_steps,
         "algorithm": agent.algorithm,
         "gan": agent.gan,
         "replay": agent.replay,

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from lpaint import ranks
 from lpaint.gan import pair
 from lpaint.params import Reward
+from lpaint.restore import copy_into
 
 Score = Callable[[Tensor], Tensor]
 """Target discriminator: pairs [B, 6, S, S] -> [B]."""
@@ -65,9 +66,17 @@ class RewardModel:
         return {"mean_square": self.mean_square.clone(), "observed": self._observed.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the running scale."""
-        self.mean_square.copy_(state["mean_square"])
-        self._observed.copy_(state["observed"])
+        """Restore the running scale.
+
+        Raises:
+            MisfitError: there is none.
+        """
+        copy_into(self.mean_square, state, "mean_square")
+        copy_into(self._observed, state, "observed")
+
+    def forget_scale(self) -> None:
+        """Let the next batch set the running scale: on canvases of another size a discriminator has another scale."""
+        self._observed.zero_()
 
     def _l2(self, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
         weight = edge_weight(target, self.settings.edges) if self.settings.edges else None

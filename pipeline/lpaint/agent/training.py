@@ -1,9 +1,9 @@
 """The agent's training loop: rounds of episodes and updates, with validation, checkpoints and resumption."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from lpaint.agent.model import TorchPaintingModel, build_actor
 from lpaint.agent.networks import Actor
 from lpaint.agent.pictures import Pictures, place_images, placement
 from lpaint.agent.progress import Progress, TrainingResult, actor_settings
+from lpaint.agent.statistics import estimate_statistics
 from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, peak_memory
@@ -28,12 +29,15 @@ from lpaint.painting.painter import paint_by_error
 from lpaint.params import Params
 from lpaint.plots import sheet
 from lpaint.replay import Sample, build_replay
+from lpaint.restore import MisfitError, copy_into, entry, load_dataclass, load_part
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import Tracker
 
 _MOST_SETBACKS = 3
+# From which the batch-norm statistics of averaged weights are estimated.
+_STATISTICS_BATCHES = 16
 # Settings that are of all ranks together, of which each takes its share.
-_SHARED = ("batch_size", "environments")
+_SHARED = ("batch_size", "environments", "replay_transitions")
 
 
 class AgentTraining:
@@ -71,7 +75,6 @@ class AgentTraining:
         self.actor_settings = actor_settings(params, data)
         self.actor = build_actor(self.actor_settings)
         self.agent = build_agent(self.settings, self.actor, compute)
-        self.episode = self.settings.environments * self.settings.max_steps * len(self.settings.zoom)
         self._images = place_images(data.images, device)
         tracker.set_tags({"data.pictures": placement(self._images)})
         if ranks.leads():
@@ -85,7 +88,7 @@ class AgentTraining:
         self.progress = Progress()
         self.best = self._actor_state()
         if not self._restore():
-            self._set_canvas()
+            self._set_canvas(self._canvas())
         elif ranks.leads():
             print(f"resumed at update {self.progress.update}", flush=True)
         networks = self.agent.networks()
@@ -118,8 +121,10 @@ class AgentTraining:
                 bar.update(done - before)
                 if metrics:
                     self._log(metrics, done - before, time.perf_counter() - started)
-                if ranks.leads() and self._passed(before, self.settings.validation.every):
-                    self._validate()
+                if self._passed(before, self.settings.validation.every):
+                    self._estimate_statistics()
+                    if ranks.leads():
+                        self._validate()
                 if ranks.anywhere(interruption.requested):
                     self._save()
                     raise KeyboardInterrupt
@@ -135,25 +140,27 @@ class AgentTraining:
         """One round of episodes into the replay, then updates; mean metrics of the updates."""
         self.actor.eval()
         if self.pictures.canvas != self._canvas():
-            self._set_canvas()
+            self._set_canvas(self._canvas())
+            self.agent.reward.forget_scale()
         self.exploration.begin()
         for transitions in rollout(self.pictures, self.painter, self.exploration.policy, self.settings, self.rng):
             self.replay.add(transitions)
         self.progress.rounds += 1
-        self.progress.transitions += self.episode * ranks.count()
+        self.progress.transitions += self.settings.round_transitions * ranks.count()
         if self.progress.rounds < self.settings.warmup_rounds:
             return {}
         logged = RoundMetrics(self.progress.update)
         adapted = {}
         if self.settings.exploration != "none":
             adapted = self.exploration.adapt(self.agent.state(self._even_sample()))
-        self.actor.train()
+        self.agent.train()
         if self.progress.update == 0:
             self.agent.warm_up_discriminator(self.replay, self.rng)
         for _ in range(min(self.settings.updates_per_round, self.settings.updates - self.progress.update)):
             share = self.progress.update / self.settings.updates
             beta = self.settings.per.beta + (1 - self.settings.per.beta) * share
-            logged.add(adapted | self.agent.update(self.replay, beta, self._learning_rate_factor(share), self.rng))
+            factor = self._learning_rate_factor()
+            logged.add(adapted | self.agent.update(self.replay, beta, factor, self.rng, share))
             adapted = {}
             self.progress.update += 1
         metrics = logged.read()
@@ -170,21 +177,20 @@ class AgentTraining:
         # A neural renderer draws one size only.
         return curriculum.canvas if early and self.settings.renderer == "exact" else self.params.stroke.canvas
 
-    def _set_canvas(self) -> None:
-        """Pictures, painter and an empty replay for the canvas of now."""
-        canvas, device, settings = self._canvas(), self.compute.torch_device, self.settings
+    def _set_canvas(self, canvas: int) -> None:
+        """Pictures, painter and an empty replay for canvases of ``canvas`` pixels a side."""
+        device, settings = self.compute.torch_device, self.settings
         self.pictures = Pictures(self._images, self._train, canvas, settings.zoom, device)
         self.painter = Compositor(self._family, self._rasteriser(canvas), settings.fit_colours)
         self.agent.show(self.pictures, self.painter)
-        capacity, action = settings.replay_rounds * self.episode, (settings.bundle, self._family.parameters)
-        self.replay = build_replay(settings.replay, capacity, canvas, action, device, settings.per)
+        sizes = settings.replay_capacity, canvas, (settings.bundle, self._family.parameters)
+        errorless = self.agent.errorless_step
+        self.replay = build_replay(settings.replay, *sizes, device, settings.per, errorless)
 
-    def _learning_rate_factor(self, share: float) -> float:
+    def _learning_rate_factor(self) -> float:
+        """Of the scheduled rates: they rise over the first updates, and are halved by every step back."""
         rise = min(1.0, (self.progress.update + 1) / max(1, self.settings.warmup_updates))
-        most = rise * 0.5**self.progress.setbacks
-        if self.settings.schedule == "cosine":
-            return most * 0.5 * (1 + math.cos(math.pi * share))
-        return most * self.settings.decay_by ** sum(share >= decay for decay in self.settings.decay_at)
+        return rise * 0.5**self.progress.setbacks
 
     def _passed(self, before: int, every: int) -> bool:
         """Whether this round crossed a multiple of ``every`` updates or ended the training."""
@@ -219,6 +225,22 @@ class AgentTraining:
     def _log(self, metrics: dict[str, float], updates: int, seconds: float) -> None:
         speed = {"charts/updates_per_second": updates / seconds}
         self.tracker.log_metrics(metrics | speed, self.progress.update)
+
+    def _estimate_statistics(self) -> None:
+        """Give averaged weights batch-norm statistics of their own, before they are judged and kept."""
+        if not self.settings.actor.average:
+            return
+        # A stream of its own: how often a training is validated must not change it.
+        number = self.progress.update * ranks.count() + ranks.rank()
+        rng = torch.Generator(self.compute.torch_device).manual_seed(number)
+        states = (
+            self.agent.state(self.replay.sample_evenly(self.settings.batch_size, rng))
+            for _ in range(_STATISTICS_BATCHES)
+        )
+        max_steps = self.settings.max_steps
+        with self.compute.autocast():
+            inputs = ((state.before, state.target, state.step / max_steps) for state in states)
+            estimate_statistics(self._judged(), inputs)
 
     @torch.no_grad()
     def _validate(self) -> None:
@@ -284,18 +306,59 @@ class AgentTraining:
         self.resume.save(state, f"update {self.progress.update} of {self.settings.updates}")
 
     def _restore(self) -> bool:
-        """Take up the last good checkpoint, with this rank's part of it; whether there is one."""
-        device = self.compute.torch_device
-        state = self.resume.load("cpu" if ranks.count() > 1 else device) if ranks.leads() else None
-        state = ranks.spread(state, device)
+        """Take up the last checkpoint that can be used, with this rank's part of it; whether there is one.
+
+        Raises:
+            TrainingError: there are checkpoints, and none can be used.
+        """
+        if ranks.leads():
+            return self.resume.restore(self._offer) or self._offer(None)
+        while True:
+            try:
+                return self._offer(None)
+            except MisfitError:
+                # Rank 0 says so, and offers the one before.
+                continue
+
+    def _offer(self, state: dict[str, Any] | None) -> bool:
+        """Take up rank 0's ``state`` on every rank; whether there is one.
+
+        Raises:
+            MisfitError: it does not fit on one of the ranks.
+        """
+        state = ranks.spread(state, torch.device("cpu"))
         if state is None:
             return False
-        with self.resume.fitting():
-            self.progress = Progress(**state["progress"])
-            self._set_canvas()
-            self.agent.load_state_dict(state["agent"])
-            self.exploration.load_state_dict(state["exploration"])
-            self.replay.load_state_dict(state["own"]["replay"])
-            restore_generator(self.rng, state["own"]["rng"])
-            self.best = state["best"]
+        misfit = None
+        try:
+            self._load(state)
+        except MisfitError as error:
+            misfit = error
+        if ranks.anywhere(misfit is not None):
+            raise misfit or MisfitError("not on another rank")
         return True
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Take up a checkpoint's ``state``, of which ``own`` is this rank's.
+
+        Raises:
+            MisfitError: it was saved by code that kept other things.
+        """
+        progress = load_dataclass(Progress, state, "progress")
+        own = entry(state, "own")
+        # Not the canvas of the next round: the round that crosses the curriculum's boundary ends on the canvas before.
+        self._set_canvas(_canvas_of(entry(own, "replay")))
+        load_part(self.agent, state, "agent")
+        load_part(self.exploration, state, "exploration")
+        load_part(self.replay, own, "replay")
+        best = entry(state, "best")
+        for name, value in self.best.items():
+            copy_into(value, best, name)
+        restore_generator(self.rng, entry(own, "rng"))
+        self.progress = progress
+
+
+def _canvas_of(replay: dict[str, Any]) -> int:
+    """Side of the canvases in a replay's saved state."""
+    side: int = entry(entry(replay, "columns"), "before").shape[-1]
+    return side

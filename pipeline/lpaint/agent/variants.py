@@ -9,10 +9,10 @@ from lpaint.agent.ddpg import Ddpg, Metrics, State
 class Td3(Ddpg):
     """Twin delayed DDPG (Fujimoto et al. 2018, arXiv 1802.09477), with the renderer as its model.
 
-    Two critics, of which goals take the lesser value (section 4.2) and the actor's loss the first; the actor and its
-    target move at every ``policy_delay``-th update only (5.2); the target actor's strokes are blurred by clipped noise,
-    N(0, smoothing^2) within +-smoothing_clip, and kept in [0, 1] (5.3). The paper's actions span [-1, 1]; strokes span
-    half of that, so its 0.2 and 0.5 are 0.1 and 0.25 here.
+    Two critics, of which goals take the lesser value (section 4.2) and the actor's loss the first; the actor and the
+    targets of actor and critics move at every ``policy_delay``-th update only (5.2 and algorithm 1); noise is added to
+    the target actor's strokes, N(0, smoothing^2) clipped to +-smoothing_clip, and the sum is kept in [0, 1] (5.3). The
+    paper's actions span [-1, 1]; strokes span half of that, so its 0.2 and 0.5 are 0.1 and 0.25 here.
     """
 
     def _actor_is_due(self) -> bool:
@@ -38,6 +38,11 @@ class ModelFreeDdpg(Ddpg):
     def has_critic(self) -> bool:
         """Always: without a critic the actor would learn nothing."""
         return True
+
+    @property
+    def errorless_step(self) -> int | None:
+        """None: the critic learns the reward of the last step, too."""
+        return None
 
     @torch.no_grad()
     def _goal(self, state: State, rng: torch.Generator) -> Tensor:

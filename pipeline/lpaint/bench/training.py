@@ -86,7 +86,8 @@ def _agent(params: Params, compute: Compute, optimisation: Optimisation) -> Ddpg
     images = place_images(images.numpy(), compute.torch_device)
     pictures = Pictures(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
     shape = settings.actor
-    actor = Actor(canvas, settings.bundle, family.parameters, shape.width, shape.head, shape.blocks, shape.norm)
+    sizes = (canvas, settings.bundle, family.parameters, shape.width)
+    actor = Actor(*sizes, shape.head, shape.blocks, shape.norm, settings.counts_steps)
     network = None
     if settings.renderer == "neural":
         network = build_renderer(renderer_settings(params.renderer, params.stroke)).eval()

@@ -19,19 +19,22 @@ from lpaint.params import Agent
 
 __all__ = ["Adversary", "Gan", "build_gan", "gan_names", "gan_summaries", "pair"]
 
-_GANS: dict[str, tuple[type[Gan], Callable[[Agent, int], Gan]]] = {
-    "wgan_gp": (WganGp, lambda agent, width: WganGp(PairDiscriminator(width), agent.wgan_gp)),
-    "dragan": (Dragan, lambda agent, width: Dragan(PairDiscriminator(width), agent.dragan)),
-    "fisher": (Fisher, lambda agent, width: Fisher(PairDiscriminator(width), agent.fisher)),
-    "cramer": (
-        Cramer,
-        lambda agent, width: Cramer(PairDiscriminator(width, agent.cramer.features), agent.cramer),
-    ),
-    "sngan": (Sngan, lambda agent, width: Sngan(SpectralDiscriminator(width))),
-    "sagan": (Sagan, lambda agent, width: Sagan(SpectralDiscriminator(width, SelfAttention))),
+
+def _published(agent: Agent, outputs: int = 1) -> PairDiscriminator:
+    settings = agent.discriminator
+    return PairDiscriminator(settings.width, outputs, settings.head, agent.thresholds)
+
+
+_GANS: dict[str, tuple[type[Gan], Callable[[Agent], Gan]]] = {
+    "wgan_gp": (WganGp, lambda agent: WganGp(_published(agent), agent.wgan_gp)),
+    "dragan": (Dragan, lambda agent: Dragan(_published(agent), agent.dragan)),
+    "fisher": (Fisher, lambda agent: Fisher(_published(agent), agent.fisher)),
+    "cramer": (Cramer, lambda agent: Cramer(_published(agent, agent.cramer.features), agent.cramer)),
+    "sngan": (Sngan, lambda agent: Sngan(SpectralDiscriminator(agent.discriminator.width))),
+    "sagan": (Sagan, lambda agent: Sagan(SpectralDiscriminator(agent.discriminator.width, SelfAttention))),
     "sagan_linear": (
         SaganLinear,
-        lambda agent, width: SaganLinear(SpectralDiscriminator(width, LinearAttention)),
+        lambda agent: SaganLinear(SpectralDiscriminator(agent.discriminator.width, LinearAttention)),
     ),
 }
 
@@ -57,4 +60,4 @@ def build_gan(settings: Agent) -> Gan | None:
         return None
     if name not in _GANS:
         raise ParamsError(f"agent.gan: there is no GAN {name!r}; choose none or one of {', '.join(gan_names())}")
-    return _GANS[name][1](settings, settings.discriminator.width)
+    return _GANS[name][1](settings)

@@ -10,6 +10,7 @@ from lpaint.gan.base import Gan, Metrics
 from lpaint.gan.networks import renew_spectral_norms
 from lpaint.optimisation import Optimisation, frozen_copy
 from lpaint.params import Adam, Discriminator
+from lpaint.restore import load_part
 
 
 class Adversary:
@@ -59,9 +60,13 @@ class Adversary:
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``'s state."""
+        """Restore ``state_dict``'s state.
+
+        Raises:
+            MisfitError: it is of other parts.
+        """
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            load_part(part, state, name)
 
     def _parts(self) -> dict[str, Any]:
         return {"gan": self.gan, "target": self.target, "optimiser": self.optimiser}

@@ -6,24 +6,34 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from lpaint.layers import TranslatedReLU
 
+# Cells of the last feature map of SAGAN's discriminator, over which it sums.
+_CELLS = 16
+
 
 class PairDiscriminator(nn.Module):
     """The 2019 code's discriminator: five-wide strided convolutions with weight norm and translated ReLUs.
 
     Six input channels, canvas beside target; ``width`` channels after the first convolution, doubled by each of the
-    next three; mean over what is left of the picture; ``outputs`` unbounded numbers. No batch norm, which a gradient
-    penalty forbids (Gulrajani et al. 2017, section 4).
+    next three. ``head``: ``linear``, the mean over what is left of the picture and a linear layer on it, or
+    ``convolution``, one more strided convolution to ``outputs`` channels and the mean of these, as in the 2019 code
+    (274,886 weights at width 16 with ``thresholds`` of ``layer``). ``outputs`` unbounded numbers. No batch norm, which
+    a gradient penalty forbids (Gulrajani et al. 2017, section 4).
     """
 
-    def __init__(self, width: int, outputs: int = 1) -> None:
+    def __init__(self, width: int, outputs: int = 1, head: str = "linear", thresholds: str = "channel") -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 6
         for channels in _channels(width):
-            layers += [weight_norm(nn.Conv2d(inputs, channels, 5, 2, 2)), TranslatedReLU(channels)]
+            layers += [weight_norm(nn.Conv2d(inputs, channels, 5, 2, 2)), TranslatedReLU(channels, thresholds)]
             inputs = channels
         self.outputs = outputs
-        self.trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, outputs))
+        mean = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        if head == "convolution":
+            layers += [weight_norm(nn.Conv2d(inputs, outputs, 5, 2, 2)), *mean]
+        else:
+            layers += [*mean, nn.Linear(inputs, outputs)]
+        self.trunk = nn.Sequential(*layers)
         self.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
 
     def forward(self, pair: Tensor) -> Tensor:
@@ -37,8 +47,9 @@ class SpectralDiscriminator(nn.Module):
 
     Four-wide strided convolutions and leaky ReLUs of slope 0.1 as in that paper's table 3; channels as in
     ``PairDiscriminator``, so that GANs differ in what they are about and not in size. The last features are summed over
-    the picture, as in SAGAN. ``attention`` (see ``attention.py``), if any, sits at a quarter of the picture's side, as
-    in SAGAN at 128 px. In training mode each call takes one step of the power iteration.
+    4 x 4 cells, as in SAGAN: their mean over the picture times 16, so that a score has the same scale on a canvas of
+    any size. ``attention`` (see ``attention.py``), if any, sits at a quarter of the picture's side, as in SAGAN at
+    128 px. In training mode each call takes one step of the power iteration.
     """
 
     def __init__(self, width: int, attention: type[nn.Module] | None = None) -> None:
@@ -56,7 +67,7 @@ class SpectralDiscriminator(nn.Module):
 
     def forward(self, pair: Tensor) -> Tensor:
         """[B, 6, S, S] in [0, 1] -> scores [B]."""
-        return self.score(self.trunk(pair).float().sum((2, 3))).squeeze(1)
+        return self.score(_CELLS * self.trunk(pair).float().mean((2, 3))).squeeze(1)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from lpaint.interruption import deferred
 from lpaint.params import Params
 from lpaint.renderer.losses import get_loss
 from lpaint.renderer.networks import NeuralRenderer, build_renderer, renderer_settings
+from lpaint.restore import entry, load_dataclass, load_part
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import Tracker
 
@@ -140,13 +142,17 @@ class RendererTraining:
         self.resume.save(state, f"update {self.progress.update} of {self.settings.updates}")
 
     def _restore(self) -> None:
-        state = self.resume.load(self.device)
-        if state is None:
-            return
-        with self.resume.fitting():
-            self.progress = RendererProgress(**state["progress"])
-            self._recent = state["recent"]
-            self.network.load_state_dict(state["network"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            restore_generator(self.rng, state["rng"])
-        print(f"resumed at update {self.progress.update}", flush=True)
+        if self.resume.restore(self._load):
+            print(f"resumed at update {self.progress.update}", flush=True)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Take up a checkpoint's ``state``.
+
+        Raises:
+            MisfitError: it was saved by code that kept other things.
+        """
+        load_part(self.network, state, "network")
+        load_part(self.optimiser, state, "optimiser")
+        self.progress = load_dataclass(RendererProgress, state, "progress")
+        self._recent = [value.to(self.device, copy=True) for value in entry(state, "recent")]
+        restore_generator(self.rng, entry(state, "rng"))

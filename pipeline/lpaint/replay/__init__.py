@@ -11,16 +11,33 @@ __all__ = ["PrioritizedReplay", "Sample", "SumTree", "Transitions", "UniformRepl
 
 
 def build_replay(
-    kind: str, capacity: int, canvas: int, action: tuple[int, int], device: torch.device, per: Per
+    kind: str,
+    capacity: int,
+    canvas: int,
+    action: tuple[int, int],
+    device: torch.device,
+    per: Per,
+    errorless_step: int | None = None,
 ) -> UniformReplay:
     """The replay buffer that ``agent.replay`` names (``uniform`` or ``prioritized``).
+
+    Transitions of ``errorless_step`` have a temporal-difference error of 0 by definition. A prioritised buffer draws
+    none of them, unless the actor learns on the same draw (``actor_sampling: shared``).
 
     Raises:
         ParamsError: there is no such replay.
     """
     if kind == "prioritized":
         return PrioritizedReplay(
-            capacity, canvas, action, device, alpha=per.alpha, epsilon=per.epsilon, stratified=per.stratified
+            capacity,
+            canvas,
+            action,
+            device,
+            alpha=per.alpha,
+            epsilon=per.epsilon,
+            stratified=per.stratified,
+            errorless_step=errorless_step,
+            draws_errorless=per.actor_sampling == "shared",
         )
     if kind == "uniform":
         return UniformReplay(capacity, canvas, action, device)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lpaint import ranks
 from lpaint.replay.sum_tree import SumTree
+from lpaint.restore import MisfitError, copy_into, entry
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,21 @@ class UniformReplay:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on as if never stopped."""
-        filled = {name: values[: self.size] for name, values in self._columns.items()}
+        filled = {name: _filled(values, self.size) for name, values in self._columns.items()}
         return {"columns": filled, "size": self.size, "cursor": self.cursor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``'s state into a buffer of the same capacity."""
-        self.size, self.cursor = state["size"], state["cursor"]
-        for name, values in state["columns"].items():
-            self._columns[name][: self.size] = values
+        """Restore ``state_dict``'s state into a buffer of the same capacity.
+
+        Raises:
+            MisfitError: it is of a buffer of other columns, another canvas or a larger capacity.
+        """
+        columns, size = entry(state, "columns"), entry(state, "size")
+        if size > self.capacity:
+            raise MisfitError(f"{size} transitions are there, and only {self.capacity} have room here")
+        for name, values in self._columns.items():
+            copy_into(values[:size], columns, name)
+        self.size, self.cursor = size, entry(state, "cursor")
 
     def _stored(self, slots: Tensor) -> None:
         """Called after new transitions took ``slots`` [B]."""
@@ -147,6 +155,11 @@ class PrioritizedReplay(UniformReplay):
     maximum *in the batch*. New transitions enter with the largest raw priority seen so far (alpha is applied once). Of
     an index that a batch holds more than once, the largest of its errors is taken.
 
+    Transitions of the step ``errorless_step``, if that is given, have a temporal-difference error of 0 by definition
+    (see ``Ddpg.errorless_step``). They are never drawn; or, where the actor needs them (``draws_errorless``), with the
+    priority that such an error has, epsilon. Their weight is 0: it would multiply an error of 0, and, being the largest
+    there can be, it would scale all others down.
+
     Each rank of a training draws its share of a batch from a buffer of its own by the priorities in it, so that N and P
     are that buffer's: with R ranks the whole has R N transitions, each drawn with probability P / R. The maximum in the
     batch and the largest priority so far are over all ranks.
@@ -164,9 +177,13 @@ class PrioritizedReplay(UniformReplay):
         alpha: float = 0.7,
         epsilon: float = 1e-3,
         stratified: bool = True,
+        errorless_step: int | None = None,
+        draws_errorless: bool = False,
     ) -> None:
         super().__init__(capacity, canvas, action, device)
         self.alpha, self.epsilon, self.stratified = alpha, epsilon, stratified
+        self.errorless_step = errorless_step
+        self._errorless_priority = epsilon**alpha if draws_errorless else 0.0
         self.tree = SumTree(capacity, device)
         self.largest = torch.ones((), dtype=torch.float64, device=self.device)
 
@@ -178,8 +195,10 @@ class PrioritizedReplay(UniformReplay):
         total = self.tree.total
         indices = self.tree.find(place * total)
         probability = self.tree[indices] / total
-        weights = (self.size * probability) ** -beta
-        return self._gather(indices, (weights / ranks.largest(weights.max())).float())
+        weights = torch.where(self._errorless(indices), 0.0, (self.size * probability) ** -beta)
+        # A batch may hold errorless transitions alone; then there is nothing to scale.
+        largest = ranks.largest(weights.max()).clamp(min=torch.finfo(weights.dtype).tiny)
+        return self._gather(indices, (weights / largest).float())
 
     def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
         """Set priorities from temporal-difference ``errors`` [B] at ``indices`` [B]."""
@@ -192,7 +211,7 @@ class PrioritizedReplay(UniformReplay):
         # All pairs of a batch are few, and nothing here has to wait for the device to count what is unique.
         same = indices[:, None] == indices
         merged = torch.where(same, raw, 0.0).amax(1)
-        self.tree.set(indices, merged**self.alpha)
+        self.tree.set(indices, torch.where(self._errorless(indices), self._errorless_priority, merged**self.alpha))
 
     def state_dict(self) -> dict[str, Any]:
         """The uniform buffer's state and the priorities."""
@@ -201,8 +220,21 @@ class PrioritizedReplay(UniformReplay):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict``'s state."""
         super().load_state_dict(state)
-        self.tree.nodes.copy_(state["nodes"])
-        self.largest = state["largest"].to(self.device)
+        copy_into(self.tree.nodes, state, "nodes")
+        copy_into(self.largest, state, "largest")
 
     def _stored(self, slots: Tensor) -> None:
-        self.tree.set(slots, (self.largest**self.alpha).expand(len(slots)))
+        self.tree.set(slots, torch.where(self._errorless(slots), self._errorless_priority, self.largest**self.alpha))
+
+    def _errorless(self, indices: Tensor) -> Tensor:
+        """Which of the transitions at ``indices`` [B] have no error by definition: [B] bool."""
+        if self.errorless_step is None:
+            return torch.zeros_like(indices, dtype=torch.bool)
+        return self._columns["step"][indices] == self.errorless_step
+
+
+def _filled(column: Tensor, size: int) -> Tensor:
+    """The first ``size`` rows, on the CPU where they are not all: a view would be saved with its whole storage."""
+    if size == len(column):
+        return column
+    return column[:size].clone() if column.device.type == "cpu" else column[:size].cpu()
