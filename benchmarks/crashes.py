@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 OUTPUTS = {
     "source": ["data/source.json"],
     "prepare": ["data/prepared/images.npy", "data/prepared/manifest.parquet", "data/prepared/summary.json"],
-    "pretrain_renderer": ["models/renderer.safetensors", "reports/renderer.json"],
+    "pretrain_renderer": ["models/renderer.safetensors", "models/rasteriser.neural.json", "reports/renderer.json"],
     "train_agent": ["models/actor.safetensors", "reports/training.json"],
     "evaluate": ["reports/evaluation.json", "reports/evaluation/per_image.parquet"],
     "export_onnx": ["exports/actor.onnx", "exports/rasteriser.onnx", "exports/parity.json"],

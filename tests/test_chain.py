@@ -32,6 +32,8 @@ def test_every_output_is_there(chain: Path) -> None:
         "data/prepared/images.npy",
         "data/prepared/manifest.parquet",
         "data/prepared/preview.png",
+        "models/rasteriser.exact.json",
+        "models/rasteriser.neural.json",
         "models/renderer.safetensors",
         "models/actor.safetensors",
         "reports/renderer.json",
