@@ -77,7 +77,8 @@ def test_good_pictures_are_painted_beside_bad_ones(lpaint, actor, picture, tmp_p
     outcome = lpaint("paint", text, picture, "--onnx", actor, "--strokes", 5, "--out-dir", "out/deep")
     assert outcome.code == 1
     assert (
-        outcome.sentence == f"error: {text}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP"
+        outcome.sentence
+        == f"error: {text}: is not an image that can be read; give a PNG, JPEG, WebP, AVIF, TIFF, GIF or BMP"
     )
     assert listing(tmp_path / "out") == {"deep/meadow.png"}
 

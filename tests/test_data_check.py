@@ -75,7 +75,7 @@ def test_damage_is_counted_in_a_sample_or_in_all(lpaint, tmp_path: Path, monkeyp
     write_zip(tmp_path / "a.zip", entries)
     outcome = lpaint("data", "check", "a.zip", "--all")
     assert outcome.code == 5 and "1.5% of the examined images cannot be read" in outcome.out
-    assert "008.jpg" in outcome.out and "is no image" in outcome.out
+    assert "008.jpg" in outcome.out and "is not an image" in outcome.out
 
 
 def test_all_goes_through_worker_processes_where_there_are_many(
