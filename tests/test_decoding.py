@@ -115,9 +115,9 @@ def test_every_mode_is_documented() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [("1", "PNG"), ("L", "PNG"), ("L", "PPM"), ("P", "GIF"), ("LA", "PNG"), ("RGBA", "PNG"), ("CMYK", "TIFF"),
-     ("YCbCr", "TIFF"), ("LAB", "TIFF"), ("I", "TIFF"), ("I;16", "PNG"), ("I;16B", "TIFF"), ("F", "TIFF"), ("RGB", "AVIF"),
-     ("RGB", "WEBP"), ("RGB", "JPEG2000"), ("RGB", "QOI"), ("RGB", "TGA"), ("RGB", "PCX"), ("RGB", "SGI")],
+    [("RGB", "SGI"), ("1", "PNG"), ("L", "PNG"), ("L", "PPM"), ("P", "GIF"), ("LA", "PNG"), ("RGBA", "PNG"),
+     ("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("LAB", "TIFF"), ("I", "TIFF"), ("I;16", "PNG"), ("I;16B", "TIFF"),
+     ("F", "TIFF"), ("RGB", "AVIF"), ("RGB", "WEBP"), ("RGB", "JPEG2000"), ("RGB", "QOI"), ("RGB", "TGA"), ("RGB", "PCX")],
 )  # fmt: skip
 def test_modes_in_files(mode: str, kind: str, tmp_path: Path) -> None:
     image, expected = next((image, colour) for name, image, colour in MODES if name == mode)
