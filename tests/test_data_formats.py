@@ -78,7 +78,7 @@ def test_a_compressed_file_may_lie_in_a_folder_of_the_unpacked_name(tmp_path: Pa
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-@pytest.mark.parametrize("left", [0, 60, 128, 133, 5_000, -4_000, -100, -1])
+@pytest.mark.parametrize("left", [0, 60, 128, 133, 300, -4_000, -100, -1])
 def test_an_svhn_file_that_is_cut_off_is_told_so(tmp_path: Path, compressed: bool, left: int) -> None:
     root = write_svhn(tmp_path / "svhn", compressed, train=40, test=4)
     path = root / "train_32x32.mat"
@@ -251,7 +251,7 @@ MAT = "train_32x32.mat"
     [
         (_drop(MAT), f"has no {MAT}; put train_32x32.mat and test_32x32.mat there"),
         (_replace(MAT, b"no matlab" * 100), "is no readable MATLAB file"),
-        (_replace(MAT, b""), "is no readable MATLAB file"),
+        (_replace(MAT, b""), "is cut off: it has 0 bytes"),
         (_replace(MAT, b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + b"\x89HDF\r\n"), "is a MATLAB v7.3 file"),
         (_mat(digitStruct=np.zeros(3)), "holds digitStruct where SVHN's cropped digits have X and y"),
         (_mat(X=PICTURES.astype(float), y=np.ones((12, 1))), "X is double 32 x 32 x 3 x 12 where uint8"),

@@ -117,7 +117,8 @@ def test_every_mode_is_documented() -> None:
     ("mode", "kind"),
     [("RGB", "SGI"), ("1", "PNG"), ("L", "PNG"), ("L", "PPM"), ("P", "GIF"), ("LA", "PNG"), ("RGBA", "PNG"),
      ("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("LAB", "TIFF"), ("I", "TIFF"), ("I;16", "PNG"), ("I;16B", "TIFF"),
-     ("F", "TIFF"), ("RGB", "AVIF"), ("RGB", "WEBP"), ("RGB", "JPEG2000"), ("RGB", "QOI"), ("RGB", "TGA"), ("RGB", "PCX")],
+     ("F", "TIFF"), ("RGB", "AVIF"), ("RGB", "WEBP"), ("RGB", "JPEG2000"), ("RGB", "QOI"),
+     ("RGB", "TGA"), ("RGB", "PCX")],
 )  # fmt: skip
 def test_modes_in_files(mode: str, kind: str, tmp_path: Path) -> None:
     image, expected = next((image, colour) for name, image, colour in MODES if name == mode)

@@ -124,10 +124,10 @@ def _recognise(path: Path) -> str:
 
 def _recognise_folder(path: Path) -> str:
     # Also in a folder of the same name, where the sources find them, too.
-    names = {child.name for child in path.iterdir() if child.is_file() or _holds_arrays(child)}
-    if any(name.startswith(("train-images", "t10k-images")) for name in names):
+    files = {child.name for child in path.iterdir() if child.is_file() or _holds_arrays(child)}
+    if any(name.startswith(("train-images", "t10k-images")) for name in files):
         return "mnist"
-    if any(name.endswith("_32x32.mat") for name in names):
+    if any(name.endswith("_32x32.mat") for name in files):
         return "svhn"
     try:
         names = Folder(path).names()
