@@ -442,3 +442,13 @@ def test_heic_is_read(tmp_path: Path, forgotten: None) -> None:
     stream = io.BytesIO()
     heif.from_pillow(Image.new("RGB", (64, 48), ORANGE)).save(stream, quality=95)
     np.testing.assert_allclose(both(stream.getvalue(), tmp_path)[0][20, 20], ORANGE, atol=8)
+
+
+def test_every_suffix_that_is_taken_for_a_picture_can_be_decoded() -> None:
+    from lpaint.data.sources import IMAGE_SUFFIXES
+    from lpaint.painting.image import is_picture
+
+    Image.init()
+    kinds = {suffix for suffix, kind in Image.EXTENSION.items() if kind in {*FORMATS, "MPO"}} | {".heic", ".heif"}
+    assert kinds >= IMAGE_SUFFIXES
+    assert {suffix for suffix in {*Image.EXTENSION, ".heic"} if is_picture(Path(f"x{suffix}"))} <= kinds
