@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lpaint.errors import ImageError, ParamsError
+from lpaint.painting import pixelart
 from lpaint.painting.pixelart import find_palette, oklab, pixel_art, read_palette
 
 
@@ -114,6 +115,15 @@ def test_many_cells_take_seconds_and_little_memory(dither: bool) -> None:
 def test_the_limits_of_cells_and_colours_take_seconds(dither: bool) -> None:
     art, seconds, peak = _made(_noisy(3072, 4096), 4096, 256, dither)
     assert len(_colours(art)) == 256 and peak < 1000 and seconds < 60
+
+
+def test_a_palette_is_fitted_to_a_bounded_number_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+    fit = pixelart._fit
+    monkeypatch.setattr(pixelart, "_fit", lambda points, *rest: fitted.append(len(points)) or fit(points, *rest))
+    for height, width in ((40, 50), (400, 500)):
+        find_palette(_noisy(height, width).reshape(3, -1).T, 8)
+    assert 1900 < fitted[0] <= 2000 and 2000 < fitted[1] <= pixelart._MOST_POINTS
 
 
 def test_a_palette_of_many_cells_is_as_good_and_keeps_a_rare_colour() -> None:
