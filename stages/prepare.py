@@ -15,16 +15,14 @@ OUT = Path("data/prepared")
 
 def run(params: "Params", tracker: "Tracker") -> None:
     """Prepare the source that ``params.data`` names."""
-    import numpy as np
-    from PIL import Image
-
     from lpaint.data.prepare import prepare_resumably
+    from lpaint.decoding import open_png
 
     summary = prepare_resumably(params, OUT)
     counts = {f"data/{split}": count for split, count in summary["splits"].items()}
     tracker.log_metrics({"data/images": summary["images"], "data/bad": summary["bad"], **counts})
     tracker.set_tags({"data.digest": summary["digest"], "data.source": summary["source"]})
-    tracker.log_image("preview", np.asarray(Image.open(OUT / "preview.png").convert("RGB")))
+    tracker.log_image("preview", open_png(OUT / "preview.png"))
     tracker.log_artifact(OUT / "summary.json")
     tracker.log_artifact(OUT / "manifest.parquet")
     print(f"{summary['images']} images packed, {summary['bad']} bad; splits {summary['splits']}")

@@ -33,6 +33,23 @@ def test_arrays_images_and_paths_are_the_same_picture(painter: Painter, tmp_path
     assert painter.paint(_ramp()[..., 0], strokes=3).pixels().shape == (20, 30, 3)
 
 
+def test_arrays_of_other_numbers_have_their_own_white(painter: Painter) -> None:
+    pixels = np.round(_ramp() * 255).astype(np.uint8)
+    expected = painter.paint(pixels, strokes=6).pixels()
+    for same in (pixels.astype(np.int64), pixels.astype(np.float32), pixels.astype(np.uint16) * 257):
+        assert (painter.paint(same, strokes=6).pixels() == expected).all(), same.dtype
+
+
+def test_a_file_that_is_cut_off_is_warned_of_or_refused(painter: Painter, tmp_path: Path) -> None:
+    path = tmp_path / "ramp.jpg"
+    Image.fromarray(np.round(_ramp() * 255).astype(np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.warns(UserWarning, match=r"ramp\.jpg: is cut off: its end is missing; it is painted as far as it goes"):
+        painter.paint(path, strokes=3)
+    with pytest.raises(ImageError, match="get a whole copy"):
+        painter.paint(path, strokes=3, strict=True)
+
+
 def test_an_artwork_can_be_watched_and_drawn_at_any_size(painter: Painter) -> None:
     artwork = painter.paint(_ramp(), strokes=9)
     assert artwork.size == (30, 20) and len(artwork) == len(artwork.strokes) == 9

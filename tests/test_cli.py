@@ -77,9 +77,31 @@ def test_good_pictures_are_painted_beside_bad_ones(lpaint, actor, picture, tmp_p
     outcome = lpaint("paint", text, picture, "--onnx", actor, "--strokes", 5, "--out-dir", "out/deep")
     assert outcome.code == 1
     assert (
-        outcome.sentence == f"error: {text}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP"
+        outcome.sentence
+        == f"error: {text}: is not an image that can be read; give a PNG, JPEG, WebP, AVIF, TIFF, GIF or BMP"
     )
     assert listing(tmp_path / "out") == {"deep/meadow.png"}
+
+
+def test_a_picture_that_is_cut_off_is_painted_with_a_warning_or_refused(lpaint, actor, tmp_path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir(exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "cut.jpg")
+    Image.fromarray(noise).save(folder / "whole.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:-2])
+    common = ("paint", folder / "cut.jpg", folder / "whole.jpg", "--onnx", actor, "--strokes", 5)
+    outcome = lpaint(*common, "--out-dir", "out", "--quiet")
+    words = f"{folder}/cut.jpg: is cut off: its end is missing"
+    assert outcome.code == 0 and listing(tmp_path / "out") == {"cut.png", "whole.png"}
+    assert outcome.err == f"warning: {words}; it is painted as far as it goes, --strict refuses it\n"
+    painted = json.loads(lpaint(*common, "--out-dir", "told", "--json").out)["painted"]
+    assert [entry.get("warning") for entry in painted] == ["is cut off: its end is missing", None]
+    outcome = lpaint(*common, "--out-dir", "strict", "--strict")
+    assert outcome.code == 1 and listing(tmp_path / "strict") == {"whole.png"}
+    assert outcome.sentence == (
+        f"error: {folder}/cut.jpg: is cut off: the file ends before its picture does; get a whole copy"
+    )
 
 
 def test_failed_painting_leaves_an_earlier_one_alone(lpaint, actor, picture, tmp_path) -> None:

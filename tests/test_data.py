@@ -54,7 +54,7 @@ def test_corrupt_files_are_skipped_with_a_reason_and_counted(tmp_path: Path) -> 
     data = PreparedData.load(tmp_path / "out")
     bad = data.manifest.loc[~data.manifest["ok"]]
     assert list(bad["name"]) == ["03b.png", "04cut.jpg"] and (bad["index"] == -1).all() and (bad["split"] == "").all()
-    assert bad["reason"].iloc[0] == "is no image, or of a kind that cannot be read"
+    assert bad["reason"].iloc[0] == "is not an image that can be read"
     assert "0x" not in bad["reason"].iloc[1] and bad["reason"].iloc[1]
     assert len(data.images) == summary["images"] == 8 and summary["bad"] == 2
     assert [mean_shade(image) for image in data.images] == pytest.approx([5 * rank for rank in range(8)], abs=1)

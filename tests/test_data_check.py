@@ -75,7 +75,7 @@ def test_damage_is_counted_in_a_sample_or_in_all(lpaint, tmp_path: Path, monkeyp
     write_zip(tmp_path / "a.zip", entries)
     outcome = lpaint("data", "check", "a.zip", "--all")
     assert outcome.code == 5 and "1.5% of the examined images cannot be read" in outcome.out
-    assert "008.jpg" in outcome.out and "is no image" in outcome.out
+    assert "008.jpg" in outcome.out and "is not an image" in outcome.out
 
 
 def test_all_goes_through_worker_processes_where_there_are_many(
@@ -131,6 +131,24 @@ def test_what_cannot_be_used_is_exit_code_5_and_one_sentence(lpaint, tmp_path: P
         assert outcome.code == 5 and words in outcome.out and outcome.err == "", outcome
         found = json.loads(lpaint("data", "check", path, "--json").out)
         assert not found["usable"] and len(found["problems"]) == 1 and "\n" not in found["problems"][0]
+
+
+def test_arrays_in_folders_of_their_own_names_are_recognised_or_named(lpaint, tmp_path: Path) -> None:
+    root = write_mnist(tmp_path / "deep" / "raw")
+    for path in list(root.iterdir()):
+        content = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        (path / path.name).write_bytes(content)
+    found = json.loads(lpaint("data", "check", root, "--json").out)
+    assert found["usable"] and found["source"] == "mnist" and found["images"] == 16
+    outcome = lpaint("data", "check", tmp_path / "deep")
+    assert outcome.code == 5 and f"perhaps {root} is what you mean" in outcome.out
+    for path in root.iterdir():
+        if path.name.startswith(("t10k", "train-labels")):
+            (path / path.name).unlink()
+    outcome = lpaint("data", "check", root)
+    assert outcome.code == 5 and "has no train-labels-idx1-ubyte" in outcome.out and "perhaps" not in outcome.out
 
 
 def test_a_lack_of_room_is_a_problem(lpaint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,62 @@ def test_mnist_is_found_under_the_mirrors_names(tmp_path: Path) -> None:
     assert len(_prepared(tmp_path, "mnist").images) == 16
 
 
+def _in_own_folders(root: Path) -> Path:
+    """Each file in a folder of its own name."""
+    for path in list(root.iterdir()):
+        content = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        (path / path.name).write_bytes(content)
+    return root
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_each_file_may_lie_in_a_folder_of_its_own_name(tmp_path: Path, zipped: bool) -> None:
+    _in_own_folders(write_mnist(tmp_path / "mnist", zipped=zipped))
+    assert len(_prepared(tmp_path, "mnist").images) == 16
+    assert len(open_source(data_params(source="mnist", path=str(tmp_path / "mnist"))).files()) == 4
+    assert open_source(data_params(source="mnist", path=str(tmp_path / "mnist"))).digest()
+    _in_own_folders(write_svhn(tmp_path / "svhn"))
+    assert len(open_source(data_params(source="svhn", path=str(tmp_path / "svhn"))).names()) == 16
+
+
+def test_a_compressed_file_may_lie_in_a_folder_of_the_unpacked_name(tmp_path: Path) -> None:
+    root = write_mnist(tmp_path / "mnist")
+    for path in list(root.iterdir()):
+        (root / path.stem).mkdir()
+        path.rename(root / path.stem / path.name)
+    assert len(_prepared(tmp_path, "mnist").images) == 16
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("left", [0, 60, 128, 133, 300, -4_000, -100, -1])
+def test_an_svhn_file_that_is_cut_off_is_told_so(tmp_path: Path, compressed: bool, left: int) -> None:
+    root = write_svhn(tmp_path / "svhn", compressed, train=40, test=4)
+    path = root / "train_32x32.mat"
+    content = path.read_bytes()
+    path.write_bytes(content[:left])
+    size = len(content[:left])
+    with pytest.raises(DataError) as caught:
+        open_source(data_params(source="svhn", path=str(root))).names()
+    if left == 128:
+        # A header alone is a whole file without arrays.
+        assert "holds nothing where SVHN" in str(caught.value)
+        return
+    found = re.fullmatch(
+        rf"{path}: is cut off: it has {size:,} bytes and needs at least ([\d,]+); download it again", str(caught.value)
+    )
+    assert found and size < int(found[1].replace(",", "")) <= len(content)
+
+
+def test_an_svhn_file_that_is_cut_off_between_its_arrays_is_told_so(tmp_path: Path) -> None:
+    root = write_svhn(tmp_path / "svhn")
+    pictures = np.stack([svhn_picture(index) for index in range(4)], axis=3)
+    savemat(root / "test_32x32.mat", {"X": pictures}, do_compression=True)
+    with pytest.raises(DataError, match=r"holds X but no y, so it is cut off after X; download it again"):
+        open_source(data_params(source="svhn", path=str(root))).names()
+
+
 @pytest.mark.parametrize("compressed", [True, False])
 def test_svhn_is_packed_upright_and_extra_is_for_training(tmp_path: Path, compressed: bool) -> None:
     write_svhn(tmp_path / "svhn", compressed, train=12, test=4, extra=400)
@@ -195,7 +251,7 @@ MAT = "train_32x32.mat"
     [
         (_drop(MAT), f"has no {MAT}; put train_32x32.mat and test_32x32.mat there"),
         (_replace(MAT, b"no matlab" * 100), "is no readable MATLAB file"),
-        (_replace(MAT, b""), "is no readable MATLAB file"),
+        (_replace(MAT, b""), "is cut off: it has 0 bytes"),
         (_replace(MAT, b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + b"\x89HDF\r\n"), "is a MATLAB v7.3 file"),
         (_mat(digitStruct=np.zeros(3)), "holds digitStruct where SVHN's cropped digits have X and y"),
         (_mat(X=PICTURES.astype(float), y=np.ones((12, 1))), "X is double 32 x 32 x 3 x 12 where uint8"),

@@ -3,15 +3,18 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import QUICK, SLOW, Damage, cut, damage, mutated
-from PIL import Image
+from pictures import encoded
+from PIL import Image, ImageCms
 
 from lpaint import Painter
+from lpaint.data.decode import decode, explain, square
 from lpaint.errors import LpaintError
 from lpaint.painting.image import read_picture
 from lpaint.painting.model import OnnxPainter
@@ -43,6 +46,64 @@ def test_mutated_pictures(kind: str, damage: Damage, cut: float, tmp_path: Path)
     else:
         assert picture.colour.shape[0] == 3 and np.isfinite(picture.colour).all()
         assert picture.colour.min() >= 0 and picture.colour.max() <= 1
+
+
+def _odd(kind: str) -> bytes:
+    """A picture whose mode, transparency, profile or order of bytes is not what most have."""
+    shades = np.random.default_rng(0).integers(0, 65535, (24, 31))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    colours = Image.fromarray((shades // 257).astype(np.uint8)).convert("RGB")
+    options: dict[str, Any]
+    image, name, options = {
+        "grey of 16 bits": (Image.fromarray(shades.astype(np.uint16)), "PNG", {"transparency": 1000}),
+        "other byte order": (Image.fromarray(shades.astype(">u2")), "TIFF", {}),
+        "floating point": (Image.fromarray((shades / 257).astype(np.float32)), "TIFF", {"exif": exif}),
+        "palette": (colours.quantize(16), "PNG", {"transparency": bytes(range(0, 256, 16))}),
+        "CMYK": (colours.convert("CMYK"), "JPEG", {"exif": exif, "icc_profile": profile}),
+        "progressive": (colours, "JPEG", {"progressive": True, "exif": exif}),
+        "LAB": (Image.new("LAB", (31, 24), (90, 140, 120)), "TIFF", {"exif": exif}),
+        "profile": (colours.convert("RGBA"), "PNG", {"icc_profile": profile, "exif": exif}),
+        "PPM": (colours, "PPM", {}),
+        "TGA": (colours, "TGA", {"compression": "tga_rle"}),
+        "PCX": (colours, "PCX", {}),
+        "AVIF": (colours, "AVIF", {}),
+        "JPEG2000": (colours, "JPEG2000", {}),
+        "QOI": (colours, "QOI", {}),
+    }[kind]
+    return encoded(image, name, **options)
+
+
+ODD = ["grey of 16 bits", "other byte order", "floating point", "palette", "CMYK", "progressive", "LAB", "profile"]
+
+
+@pytest.mark.parametrize("kind", [*ODD, "PPM", "TGA", "PCX", "AVIF", "JPEG2000", "QOI"])
+@given(damage=damage, cut=cut)
+@QUICK
+def test_mutated_pictures_of_odd_kinds(kind: str, damage: Damage, cut: float, tmp_path: Path) -> None:
+    content = mutated(_odd(kind), damage, cut)
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    flaws = []
+    for strict in (False, True):
+        try:
+            picture = read_picture(path, strict=strict)
+        except LpaintError as error:
+            assert "\n" not in str(error) and str(path) in str(error)
+        else:
+            assert picture.colour.shape[0] == 3 and np.isfinite(picture.colour).all()
+            assert picture.colour.min() >= 0 and picture.colour.max() <= 1
+            assert picture.alpha is None or picture.alpha.shape == picture.colour.shape[1:]
+            flaws.append(picture.flaw)
+    assert len(flaws) != 2 or flaws == ["", ""], "what is cut off is refused where it should be"
+    # The preparation lists it as a bad one or has its pixels; nothing else.
+    try:
+        pixels = square(decode(content, 16).image, 16, "crop")
+    except Exception as error:
+        assert "\n" not in explain(error) and explain(error)
+    else:
+        assert pixels.shape == (16, 16, 3) and pixels.dtype == np.uint8
 
 
 @given(damage=damage, cut=cut)

@@ -11,11 +11,13 @@ from checkpoints import last_state
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import QUICK, SLOW, Damage, cut, damage, mutated
-from pictures import DEFAULTS, celeba_zip, data_params, jpeg
+from pictures import DEFAULTS, celeba_zip, data_params, jpeg, write_svhn
 
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.data.prepare import prepare
+from lpaint.data.sources import open_path
+from lpaint.data.sources.arrays import ArraySource
 from lpaint.errors import DataError, LpaintError, ModelError, ParamsError, TrainingError
 from lpaint.params import load_params
 from lpaint.weights import load_weights
@@ -75,6 +77,18 @@ def test_mutated_images_of_a_folder(damage: Damage, cut: float, tmp_path: Path) 
         (folder / f"{index}.jpg").write_bytes(content if index else mutated(content, damage, cut))
     summary = prepare(data_params(source="folder", path=str(folder), max_bad_fraction=0.5), tmp_path / "prepared")
     assert summary["images"] + summary["bad"] == 6 and summary["images"] >= 5
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@given(damage=damage, cut=cut)
+@QUICK
+def test_mutated_arrays_of_svhn(compressed: bool, damage: Damage, cut: float, tmp_path: Path) -> None:
+    path = write_svhn(tmp_path / "svhn", compressed) / "train_32x32.mat"
+    path.write_bytes(mutated(path.read_bytes(), damage, cut))
+    with _one_sentence(DataError):
+        source = open_path("svhn", path.parent)
+        assert len(source.names()) == 16 and isinstance(source, ArraySource)
+        source.verify()
 
 
 @pytest.mark.parametrize("name", ["manifest.parquet", "summary.json", "images.npy"])

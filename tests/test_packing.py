@@ -286,7 +286,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(root: Path) -> None:
     prepare_resumably(data_params(source="folder", path="pictures", max_bad_fraction=0.2), root / "out", progress=False)
     manifest = PreparedData.load(root / "out").manifest.set_index("name")
     assert manifest.loc["bomb.png", "reason"] == "has 9000 x 9000 pixels, more than the 67,108,864 that are read"
-    assert "decompression bomb" in str(manifest.loc["worse.png", "reason"])
+    assert "too many pixels to be safe" in str(manifest.loc["worse.png", "reason"])
 
 
 def test_progress_is_lines_where_there_is_no_terminal(

@@ -1,11 +1,14 @@
 """Pixel art: exact counts of cells and colours, crisp edges, palettes from files."""
 
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lpaint.errors import ImageError, ParamsError
+from lpaint.painting import pixelart
 from lpaint.painting.pixelart import find_palette, oklab, pixel_art, read_palette
 
 
@@ -80,3 +83,71 @@ def test_palettes_are_read_from_files(tmp_path: Path) -> None:
 def test_more_cells_than_pixels_is_an_error() -> None:
     with pytest.raises(ParamsError, match="ask for fewer cells or more --size"):
         pixel_art(_painting(), 200, 4, 90, 120)
+
+
+def _noisy(height: int, width: int) -> np.ndarray:
+    """A painting of more different colours than a palette is fitted to."""
+    noise = np.random.default_rng(0).normal(0, 0.05, (3, height, width))
+    return (_painting(height, width) + noise).clip(0, 1).astype(np.float32)
+
+
+def _made(painting: np.ndarray, cells: int, palette: int, dither: bool = False) -> tuple[np.ndarray, float, float]:
+    """Pixel art of a painting's own size, and the seconds of CPU and MiB that it took."""
+    tracemalloc.start()
+    began = time.process_time()
+    art = pixel_art(painting, cells, palette, *painting.shape[1:], dither)
+    seconds, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    return art, seconds, peak
+
+
+@pytest.mark.parametrize("dither", [False, True])
+def test_many_cells_take_seconds_and_little_memory(dither: bool) -> None:
+    art, seconds, peak = _made(_noisy(400, 512), 512, 64, dither)
+    assert len(_colours(art)) == 64
+    # All distances at once would be 400 MiB; cell by cell, dithering takes 15 s.
+    assert peak < 60 and seconds < 12
+    assert np.array_equal(art, _made(_noisy(400, 512), 512, 64, dither)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dither", [False, True])
+def test_the_limits_of_cells_and_colours_take_seconds(dither: bool) -> None:
+    art, seconds, peak = _made(_noisy(3072, 4096), 4096, 256, dither)
+    assert len(_colours(art)) == 256 and peak < 1000 and seconds < 60
+
+
+def test_a_palette_is_fitted_to_a_bounded_number_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+    fit = pixelart._fit
+    monkeypatch.setattr(pixelart, "_fit", lambda points, *rest: fitted.append(len(points)) or fit(points, *rest))
+    for height, width in ((40, 50), (400, 500)):
+        find_palette(_noisy(height, width).reshape(3, -1).T, 8)
+    assert 1900 < fitted[0] <= 2000 and 2000 < fitted[1] <= pixelart._MOST_POINTS
+
+
+def test_a_palette_of_many_cells_is_as_good_and_keeps_a_rare_colour() -> None:
+    cells = np.append(_noisy(300, 300).reshape(3, -1).T * [0.3, 1, 1], [[1, 0, 0]], 0)
+
+    def error(palette: np.ndarray) -> float:
+        distance = np.square(oklab(cells[::10])[:, None] - oklab(palette / 255)).sum(2)
+        return float(distance.min(1).mean())
+
+    found = find_palette(cells, 16)
+    assert len(found) == 16 and [255, 0, 0] in found.tolist()
+    assert error(found) < 1.1 * error(find_palette(cells[::10], 16))
+
+
+def test_waves_dither_as_one_cell_after_the_other_does() -> None:
+    art = pixel_art(_painting(20, 30), 30, 5, 20, 30, dither=True)
+    palette = find_palette(_painting(20, 30).reshape(3, -1).T, 5)
+    left = _painting(20, 30).transpose(1, 2, 0).astype(np.float64)
+    for i in range(20):
+        for j in range(30):
+            colour = left[i, j].clip(0, 1)
+            chosen = palette[np.square(oklab(colour) - oklab(palette / 255)).sum(1).argmin()]
+            assert art[i, j].tolist() == chosen.tolist(), (i, j)
+            error = colour - chosen / 255
+            for down, right, share in ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16)):
+                if i + down < 20 and 0 <= j + right < 30:
+                    left[i + down, j + right] += share * error

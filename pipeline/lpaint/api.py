@@ -7,6 +7,7 @@ for canvas, stroke in artwork.watch(height=720):     # every stroke, and the can
     ...
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lpaint.decoding import WHITE, to_unit
 from lpaint.errors import ImageError, ParamsError
 from lpaint.painting.fit import COLOUR
-from lpaint.painting.image import WHITE, Picture, from_pillow, read_picture, to_pixels
+from lpaint.painting.image import Picture, from_pillow, read_picture, to_pixels
 from lpaint.painting.model import OnnxPainter, packaged_model
 from lpaint.painting.outputs import Saving, check_output, save
 from lpaint.painting.painter import EFFORT, Strokes, draw_strokes
@@ -132,17 +134,20 @@ class Painter:
         size: tuple[int, int] | None = None,
         ground: tuple[float, float, float] | None = None,
         on_progress: Callable[[int], None] | None = None,
+        strict: bool = False,
     ) -> Artwork:
         """Paint a picture.
 
         Args:
-            picture: a file's path; a Pillow image; or an array [H, W], [H, W, 3] or [H, W, 4], uint8 or float in
-                [0, 1].
+            picture: a file's path; a Pillow image; or an array [H, W], [H, W, 3] or [H, W, 4]. White is at 255 in
+                uint8 and at 65535 in uint16; of other numbers it is the smallest of 1 (floats only), 255 and 65535 that
+                holds all, see ``lpaint.decoding.to_unit``.
             strokes: most strokes; they go where the error is largest.
             effort: tiles that the agent is asked about before strokes are chosen; more take longer, with less error.
             size: width and height of the painting in pixels; None = the picture's own.
             ground: red, green and blue of the bare canvas, in [0, 1]; None = as the agent learnt it.
             on_progress: called with the number of strokes laid so far.
+            strict: refuse a file that is cut off; otherwise it is painted as far as it goes, with a warning.
 
         Raises:
             ImageError: the picture cannot be read, or is no picture.
@@ -150,7 +155,9 @@ class Painter:
         """
         if min(strokes, effort, *(size or (1, 1))) < 1:
             raise ParamsError("strokes, effort and the sides of size must be at least 1")
-        read = _picture(picture, ground or WHITE)
+        read = _picture(picture, ground or WHITE, strict)
+        if read.flaw:
+            warnings.warn(f"{picture}: {read.flaw}; it is painted as far as it goes", stacklevel=2)
         wanted = read.size if size is None else (size[1], size[0])
         plan = Plan(strokes, effort=effort, ground=ground)
         return Artwork(self.model, paint_picture(self.model, read.colour, plan, wanted, on_progress), read.alpha)
@@ -167,9 +174,11 @@ class Painter:
         return Artwork(self.model, Painted(found.strokes, found.height, found.width))
 
 
-def _picture(picture: "str | Path | Image.Image | np.ndarray", matte: tuple[float, float, float]) -> Picture:
+def _picture(
+    picture: "str | Path | Image.Image | np.ndarray", matte: tuple[float, float, float], strict: bool
+) -> Picture:
     if isinstance(picture, str | Path):
-        return read_picture(Path(picture), matte, WORKING_SIDE)
+        return read_picture(Path(picture), matte, WORKING_SIDE, strict)
     if isinstance(picture, Image.Image):
         return from_pillow(picture, matte, WORKING_SIDE)
     array = np.asarray(picture)
@@ -178,7 +187,7 @@ def _picture(picture: "str | Path | Image.Image | np.ndarray", matte: tuple[floa
     if array.dtype != np.uint8:
         if not np.isfinite(array).all():
             raise ImageError("the array holds values that are no numbers; give floats from 0 to 1, or uint8")
-        array = np.round(np.clip(array, 0, 1) * 255).astype(np.uint8)
+        array = np.round(to_unit(array) * 255).astype(np.uint8)
     return from_pillow(Image.fromarray(array), matte, WORKING_SIDE)
 
 

@@ -123,7 +123,8 @@ def _recognise(path: Path) -> str:
 
 
 def _recognise_folder(path: Path) -> str:
-    files = {child.name for child in path.iterdir() if child.is_file()}
+    # Also in a folder of the same name, where the sources find them, too.
+    files = {child.name for child in path.iterdir() if child.is_file() or _holds_arrays(child)}
     if any(name.startswith(("train-images", "t10k-images")) for name in files):
         return "mnist"
     if any(name.endswith("_32x32.mat") for name in files):
@@ -131,12 +132,23 @@ def _recognise_folder(path: Path) -> str:
     try:
         names = Folder(path).names()
     except DataError:
-        near = [*path.rglob("*-idx3-ubyte*"), *path.rglob("*_32x32.mat"), *path.rglob("*.zip")]
+        patterns = ("*[-.]idx3-ubyte*", "*_32x32.mat", "*.zip")
+        near = [found for pattern in patterns for found in sorted(path.rglob(pattern)) if found.is_file()]
         if near:
             found = near[0] if near[0].suffix == ".zip" else near[0].parent
+            if _holds_arrays(found):
+                found = found.parent
             raise DataError(f"{path}: holds no images itself; perhaps {found} is what you mean") from None
         raise
     return "celeba" if open_path("celeba", path).splits(names) else "folder"
+
+
+def _holds_arrays(path: Path) -> bool:
+    """Whether a folder is that of one array file of the same name, with or without .gz."""
+    stem = path.name.removesuffix(".gz")
+    if not path.is_dir() or not stem.endswith(("-ubyte", "_32x32.mat")):
+        return False
+    return any((path / name).is_file() for name in (stem, f"{stem}.gz"))
 
 
 def _describe(kind: str, path: Path) -> str:

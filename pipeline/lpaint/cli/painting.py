@@ -98,6 +98,9 @@ def paint(
     overwrite: Overwrite = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out what is there already.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse pictures that are cut off, instead of a warning.")
+    ] = False,
     strokes: Annotated[
         int | None,
         typer.Option(min=1, max=1_000_000, help=f"Strokes, where the error is largest.  [default: {DEFAULT_STROKES}]"),
@@ -147,7 +150,7 @@ def paint(
     dither: Annotated[bool, typer.Option("--dither", help="With --pixel-art: mix colours by patterns.")] = False,
     device: DeviceOption = Device.auto,
     threads: Threads = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say each painting's size and time.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead.")] = False,
 ) -> None:
@@ -160,7 +163,8 @@ def paint(
     # numpy multiplies small matrices here, between ONNX Runtime's own threads; a second pool only gets in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from lpaint.cli.files import Naming, plan_jobs
-    from lpaint.painting.image import STDIO, WHITE, parse_colour
+    from lpaint.decoding import WHITE
+    from lpaint.painting.image import STDIO, parse_colour
     from lpaint.painting.outputs import PixelArt, Saving
     from lpaint.painting.picture import Plan
 
@@ -179,7 +183,7 @@ def paint(
     if to_stdout and as_json:
         raise ParamsError("--json and a painting would both go to standard output; name a file by -o")
     model = load_model(onnx, device, threads, announce=not quiet and not as_json)
-    work = _Work(model, plan, saving, wanted, ground or WHITE, f".{kinds[0]}")
+    work = _Work(model, plan, saving, wanted, ground or WHITE, f".{kinds[0]}", strict)
     say = _Voice(quiet or as_json, verbose, to_stdout)
     for job in jobs:
         work.do(job, overwrite, skip_existing, say)
@@ -237,6 +241,7 @@ class _Work:
     size: Wanted
     matte: tuple[float, float, float]
     stdout_suffix: str
+    strict: bool
     painted: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
@@ -261,7 +266,12 @@ class _Work:
         from lpaint.painting.picture import WORKING_SIDE, paint_picture
 
         began = time.perf_counter()
-        picture = read_picture(job.source, self.matte, WORKING_SIDE)
+        picture = read_picture(job.source, self.matte, WORKING_SIDE, self.strict)
+        if picture.flaw:
+            name = "standard input" if job.source == STDIO else job.source
+            typer.echo(
+                f"warning: {name}: {picture.flaw}; it is painted as far as it goes, --strict refuses it", err=True
+            )
         size = sized(self.size, *picture.size)
         with _Progress(job.source.name, self.plan.total(self.model), voice.silent) as on_progress:
             painted = paint_picture(self.model, picture.colour, self.plan, size, on_progress)
@@ -282,6 +292,7 @@ class _Work:
                 "width": painted.width,
                 "height": painted.height,
                 "seconds": round(seconds, 3),
+                **({"warning": picture.flaw} if picture.flaw else {}),
             }
         )
 

@@ -4,8 +4,9 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from lpaint.decoding import UndecodableError, flatten, open_picture, to_bytes
 from lpaint.errors import DataError
 
 # The longest file and the largest picture that are read: a few such in as many processes must not fill the memory.
@@ -23,22 +24,20 @@ class Picture:
 
 
 def decode(content: bytes, size: int) -> Picture:
-    """Decode a picture of any mode: EXIF orientation applied, transparency laid on white, 16 bits scaled to 8.
+    """Decode a picture of any mode, see ``lpaint.decoding``: transparency laid on white, 16 bits scaled to 8.
 
-    ``size`` is the side that it will be reduced to. Raises DataError where there are more than MOST_PIXELS pixels, and
-    whatever Pillow raises on damaged content.
+    ``size`` is the side that it will be reduced to.
+
+    Raises:
+        DataError: of a kind that cannot be read, cut off, or of more than MOST_PIXELS pixels; it holds only the reason.
+        Exception: whatever Pillow raises on damaged content.
     """
-    image: Image.Image = Image.open(io.BytesIO(content))
-    width, height = image.size
-    # JPEG can be decoded at half or a quarter of its size at no loss, as long as reduction still follows.
-    image.draft("RGB", (2 * size, 2 * size))
-    if image.width * image.height > MOST_PIXELS:
-        raise DataError(f"has {width} x {height} pixels, more than the {MOST_PIXELS:,} that are read")
-    image.load()
-    upright = ImageOps.exif_transpose(image)
-    if (upright.width > upright.height) != (image.width > image.height):
-        width, height = height, width
-    return Picture(_to_rgb(upright), width, height)
+    try:
+        opened = open_picture(io.BytesIO(content), strict=True, side=size, most_pixels=MOST_PIXELS)
+    except UndecodableError as error:
+        raise DataError(str(error)) from None
+    colours, _ = flatten(opened.image, levels=opened.levels)
+    return Picture(to_bytes(colours).convert("RGB"), *opened.size)
 
 
 def square(image: Image.Image, size: int, fit: str) -> np.ndarray:
@@ -54,26 +53,6 @@ def square(image: Image.Image, size: int, fit: str) -> np.ndarray:
 
 def explain(error: Exception) -> str:
     """A short sentence on why a picture is bad, the same in every run: no addresses in memory, no absolute paths."""
-    if isinstance(error, UnidentifiedImageError):
-        return "is no image, or of a kind that cannot be read"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _deep_grey(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits; Pillow's own conversion would clip instead of scale."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    # Floating point has no agreed white: 1, 255 or 65535, whichever holds all values.
-    whites = (1.0, 255.0) if image.mode == "F" else ()
-    white = next((limit for limit in whites if values.max() <= limit), 65535.0)
-    return Image.fromarray(np.clip(values * (255 / white) + 0.5, 0, 255).astype(np.uint8)).convert("RGB")

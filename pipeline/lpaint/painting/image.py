@@ -2,7 +2,6 @@
 
 import io
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,14 +9,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps
 
+from lpaint.decoding import WHITE, Opened, UndecodableError, flatten, open_picture
 from lpaint.errors import ImageError, ParamsError
 from lpaint.files import replacing
 
-WHITE = (1.0, 1.0, 1.0)
 # What is taken for a picture in a folder; a file that is named is tried whatever its suffix.
-_READABLE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".jp2")
+_READABLE = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".ppm",
+    ".jp2",
+)
 STDIO = Path("-")
 
 
@@ -25,12 +38,14 @@ STDIO = Path("-")
 class Picture:
     """``colour`` [3, h, w] float32 in [0, 1], sRGB; ``alpha`` [H, W] in [0, 1], or None where all is opaque.
 
-    ``size``: H and W, those of the file; h and w are smaller where the picture was read at most so long.
+    ``size``: H and W, those of the file; h and w are smaller where the picture was read at most so long. ``flaw``: what
+    is wrong with a file that could be read all the same ("is cut off: ..."), else empty.
     """
 
     colour: np.ndarray
     size: tuple[int, int]
     alpha: np.ndarray | None = None
+    flaw: str = ""
 
 
 def is_picture(path: Path) -> bool:
@@ -43,13 +58,14 @@ def read_image(path: Path, matte: tuple[float, float, float] = WHITE) -> np.ndar
     return read_picture(path, matte).colour
 
 
-def read_picture(path: Path, matte: tuple[float, float, float] = WHITE, longest: int | None = None) -> Picture:
-    """A picture of any size and mode; ``-`` reads standard input.
+def read_picture(
+    path: Path, matte: tuple[float, float, float] = WHITE, longest: int | None = None, strict: bool = False
+) -> Picture:
+    """A picture of any size and mode; ``-`` reads standard input. ``lpaint.decoding`` says what becomes of each mode.
 
-    EXIF orientation is applied; an embedded colour profile is converted to sRGB; transparency is laid on ``matte`` (and
-    its alpha returned beside); grey, CMYK, palette and 16-bit pictures are converted; of an animation the first frame
-    is taken. Colours of a picture whose longer side is above ``longest`` pixels are averaged down to it, before they
-    take memory as floats.
+    Transparency is laid on ``matte``, and its alpha is returned beside. Colours of a picture whose longer side is above
+    ``longest`` pixels are averaged down to it, before they take memory as floats. A file that is cut off is read as far
+    as it goes and has a ``flaw``, or is refused (``strict``).
 
     Raises:
         ImageError: missing, unreadable, damaged, or of an absurd size.
@@ -57,20 +73,12 @@ def read_picture(path: Path, matte: tuple[float, float, float] = WHITE, longest:
     name = "standard input" if path == STDIO else str(path)
     try:
         source: Path | BinaryIO = io.BytesIO(sys.stdin.buffer.read()) if path == STDIO else path
-        with warnings.catch_warnings():
-            # Pillow warns of half of what it refuses; such pictures are painted.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
-                image.load()
-                return _converted(ImageOps.exif_transpose(image), matte, longest)
+        opened = open_picture(source, strict)
+        return _converted(opened, matte, longest)
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file; check the name") from None
-    except UnidentifiedImageError:
-        raise ImageError(
-            f"{name}: is not an image that can be read; give a PNG, JPEG, WebP, TIFF, GIF or BMP"
-        ) from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{name}: has too many pixels to be safe; make it smaller first") from None
+    except UndecodableError as error:
+        raise ImageError(f"{name}: {error}; {error.advice}") from None
     except MemoryError:
         raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
     except Exception as error:
@@ -88,7 +96,8 @@ def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE, l
     if not min(image.size):
         raise ImageError(f"an image of {image.width} x {image.height} pixels has nothing to paint")
     try:
-        return _converted(ImageOps.exif_transpose(image), matte, longest)
+        upright = ImageOps.exif_transpose(image)
+        return _converted(Opened(upright, upright.size), matte, longest)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"the image cannot be decoded ({' '.join(str(error).split())}); get a whole copy") from None
 
@@ -106,47 +115,17 @@ def parse_colour(text: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _converted(image: Image.Image, matte: tuple[float, float, float], longest: int | None = None) -> Picture:
-    alpha, size = None, (image.height, image.width)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"), np.float32) / 255
-        if alpha.min() == 1:
-            alpha = None
-    profile = image.info.get("icc_profile")
-    if profile and not image.mode.startswith(("I", "F")):
-        image = _to_srgb(image, profile)
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16-bit grey. Pillow's own conversion to 8 bits clips instead of scaling.
-        grey = np.asarray(image, np.float32)
-        scale = 1.0 if image.mode == "F" and grey.max(initial=0) <= 1 else 65535.0
-        image, whole = Image.fromarray(np.nan_to_num(np.clip(grey / scale, 0, 1))), 1.0
-    else:
-        if alpha is not None:
-            ground = Image.new("RGBA", image.size, tuple(round(255 * value) for value in matte))
-            image = Image.alpha_composite(ground, image.convert("RGBA"))
-        image, whole = image.convert("RGB"), 255.0
-    if longest is not None and max(size) > longest:
-        factor = longest / max(size)
-        smaller = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        image = image.resize(smaller, Image.Resampling.BOX)
-    pixels = np.asarray(image, np.float32) / whole
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, 2)
-    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), size, alpha)
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The picture in sRGB, its alpha kept; as it is where the profile is damaged or not for pictures of its mode."""
-    colours = image.convert("RGB") if image.mode in ("RGBA", "P", "PA") else image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image
-    if converted is not None and image.mode == "RGBA":
-        converted.putalpha(image.getchannel("A"))
-    return converted or image
+def _converted(opened: Opened, matte: tuple[float, float, float], longest: int | None) -> Picture:
+    width, height = opened.size
+    image, mask = flatten(opened.image, matte, opened.levels)
+    if longest is not None and max(width, height) > longest:
+        factor = longest / max(width, height)
+        image = image.resize((max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.BOX)
+    values = np.asarray(image, np.float32)
+    # Grey of more than 8 bits is in [0, 1] already.
+    pixels = np.repeat(values[:, :, None], 3, 2) if image.mode == "F" else values / np.float32(255)
+    alpha = None if mask is None else np.asarray(mask, np.float32) / 255
+    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), (height, width), alpha, opened.flaw)
 
 
 def to_pixels(canvas: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:

@@ -11,9 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from lpaint.errors import DataError
 from lpaint.tracking.events import Event, EventFile, Payload
 from lpaint.tracking.mlflow_store import REGISTERED_MODEL, RunMissingError, Store, reason
@@ -104,7 +101,12 @@ class Replay:
         path: Path = self.file.folder / event["file"]
         if not path.is_file():
             raise DataError(f"{path}: is missing; bring the folder along that lies beside the file of the run")
-        return np.asarray(Image.open(path).convert("RGB")) if event["event"] == "image" else path
+        if event["event"] != "image":
+            return path
+        # Imported here: stages import this module, but what decodes pictures is no part of them.
+        from lpaint.decoding import open_png
+
+        return open_png(path)
 
     def _note(self, count: int) -> None:
         self._done = count

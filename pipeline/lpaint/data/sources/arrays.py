@@ -146,5 +146,14 @@ class ArraySource(Source):
         return [path for part in self.parts.values() for path in (part.path, *part.others)]
 
 
+def find_file(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of ``names`` in ``root``, or in a folder of its own that is called like one of them.
+
+    Some sites and unpackers put each file into such a folder, e.g. train-images-idx3-ubyte/train-images-idx3-ubyte.
+    """
+    places = [root, *(root / name for name in names)]
+    return next((place / name for place in places for name in names if (place / name).is_file()), None)
+
+
 def _unpacked(folder: Path, part: str) -> Path:
     return folder / f"{part}.raw"

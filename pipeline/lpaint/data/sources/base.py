@@ -9,7 +9,7 @@ from typing import Protocol
 from lpaint.data.decode import Picture
 from lpaint.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 class Loader(Protocol):

@@ -14,6 +14,7 @@ from lpaint.data.decode import explain
 from lpaint.errors import DataError
 
 _HEADER, _COMPRESSED, _MATRIX, _UINT8, _UINT8_CLASS = 128, 15, 14, 2, 9
+_SIGNATURE = b"MATLAB 5.0 MAT-file"
 _PIECE = 1 << 20
 # The longest name or list of dimensions that is read.
 _LONGEST = 4096
@@ -34,6 +35,29 @@ def stream_array(path: Path, name: str, expected: int) -> Iterator[bytes]:
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise DataError(f"{path}: its array {name} is damaged ({explain(error)}); download it again") from None
     raise DataError(f"{path}: holds no array {name} of bytes; download it again")
+
+
+def check_whole(path: Path) -> None:
+    """Whether a MATLAB v5 file has all bytes of its elements; files of other kinds are passed over.
+
+    Raises:
+        DataError: it is cut off, or empty.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER)
+        if size and not header.startswith(_SIGNATURE[:size]):
+            return
+        order = "<" if header[126:] == b"IM" else ">"
+        place = _HEADER if size >= _HEADER else 0
+        needed = _HEADER
+        while size > place >= _HEADER:
+            stream.seek(place)
+            tag = stream.read(8)
+            needed = place + 8 + (struct.unpack(f"{order}I", tag[4:])[0] if len(tag) == 8 else 0)
+            place = needed
+    if size < needed:
+        raise DataError(f"{path}: is cut off: it has {size:,} bytes and needs at least {needed:,}; download it again")
 
 
 class _Element:

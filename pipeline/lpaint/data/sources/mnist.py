@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from lpaint.data.decode import explain
-from lpaint.data.sources.arrays import MOST, ArraySource, Part
+from lpaint.data.sources.arrays import MOST, ArraySource, Part, find_file
 from lpaint.errors import DataError
 
 _FILES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
@@ -46,11 +46,15 @@ class Mnist(ArraySource):
 
 
 def _locate(root: Path, stem: str, dimensions: int) -> Path:
-    """The idx file ``stem``, by its official name or with a dot in place of the hyphen, as some mirrors have it."""
+    """The idx file ``stem``, by its official name or with a dot in place of the hyphen, as some mirrors have it.
+
+    Raises:
+        DataError: there is none.
+    """
     names = [f"{stem}{dash}idx{dimensions}-ubyte{suffix}" for dash in "-." for suffix in ("", ".gz")]
-    for name in names:
-        if (root / name).is_file():
-            return root / name
+    found = find_file(root, names)
+    if found is not None:
+        return found
     raise DataError(f"{root}: has no {names[0]} and no {names[1]}; put the four files of MNIST there")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lpaint.data.decode import explain
-from lpaint.data.sources.arrays import MOST, ArraySource, Part
-from lpaint.data.sources.matlab import stream_array
+from lpaint.data.sources.arrays import MOST, ArraySource, Part, find_file
+from lpaint.data.sources.matlab import check_whole, stream_array
 from lpaint.errors import DataError
 
 _SPLITS = {"train": "train", "test": "test", "extra": "train"}
@@ -27,11 +27,11 @@ class Svhn(ArraySource):
     def _find(self) -> dict[str, Part]:
         parts = {}
         for name, split in _SPLITS.items():
-            path = self.root / f"{name}_32x32.mat"
-            if path.is_file():
+            path = find_file(self.root, [f"{name}_32x32.mat"])
+            if path is not None:
                 parts[name] = Part(split, _labels(path), _PICTURE[::-1], path)
             elif name != "extra":
-                raise DataError(f"{self.root}: has no {path.name}; put train_32x32.mat and test_32x32.mat there")
+                raise DataError(f"{self.root}: has no {name}_32x32.mat; put train_32x32.mat and test_32x32.mat there")
         return parts
 
     def _stream(self, part: Part) -> Iterator[bytes]:
@@ -43,7 +43,11 @@ def _labels(path: Path) -> np.ndarray:
     # Imported here: worker processes need no scipy.
     from scipy.io import loadmat, whosmat
 
+    check_whole(path)
     shapes = {name: (shape, kind) for name, shape, kind in _attempt(path, whosmat)}
+    if shapes.keys() == {"X"}:
+        # The last array lacks altogether; nothing in the file says that there should be one.
+        raise DataError(f"{path}: holds X but no y, so it is cut off after X; download it again")
     if not {"X", "y"} <= shapes.keys():
         held = ", ".join(sorted(shapes)) or "nothing"
         raise DataError(f"{path}: holds {held} where SVHN's cropped digits have X and y; take format 2 of SVHN")
