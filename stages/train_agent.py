@@ -14,7 +14,7 @@ from lpaint.agent.progress import Progress
 from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
-from lpaint.device import choose_compute
+from lpaint.device import choose_compute, describe_compute
 from lpaint.files import replacing, write_json
 from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
@@ -49,6 +49,8 @@ def run(params: Params, tracker: Tracker) -> None:
         ranks.wait_for_first()
         ranks.agree(key)
         tracker.resume_from(resume.directory)
+        if ranks.leads():
+            print(f"train_agent {describe_compute(params.base, compute)}", flush=True)
         used = compute.as_dict() | {"ranks": ranks.count()}
         tracker.log_params({f"compute.{name}": value for name, value in used.items()})
         network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None

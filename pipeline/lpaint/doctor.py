@@ -2,7 +2,6 @@
 
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +14,7 @@ from lpaint.errors import LpaintError
 _BASE = ("numpy", "pillow", "typer", "av")
 _PIPELINE = ("torch", "dvc", "mlflow", "onnx", "onnxscript", "pandera", "pydantic", "ruamel.yaml")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+_GPU = "GPU for painting"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ def examine(onnx: Path | None) -> list[Finding]:
     findings += _dvc()
     findings.append(_runtime())
     if findings[-1].fine:
-        findings += [_checked("GPU", _gpu), _checked("model", lambda: _model(onnx))]
+        findings += _painting(onnx)
+    if "torch" not in missing:
+        findings.append(_training())
     return findings
 
 
@@ -86,24 +88,42 @@ def _runtime() -> Finding:
     return Finding("ONNX Runtime", f"{name} {version}; providers {', '.join(onnxruntime.get_available_providers())}")
 
 
-def _gpu() -> str:
-    from lpaint.painting.model import has_cuda
-
-    return "an NVIDIA driver answers" if has_cuda() else "no NVIDIA driver answers; painting uses the CPU"
-
-
-def _model(onnx: Path | None) -> str:
+def _painting(onnx: Path | None) -> list[Finding]:
+    """Whether the model paints, and whether it does so on the GPU where there is one."""
+    from lpaint.painting.gpu import find_gpu
     from lpaint.painting.model import OnnxPainter, packaged_model
     from lpaint.painting.picture import Plan, paint_picture
 
     path = onnx or packaged_model()
-    model = OnnxPainter(path)
-    painted = paint_picture(model, np.full((3, 32, 32), 0.5, np.float32), Plan(strokes=5))
-    return f"{path} paints {model.family} strokes on the {model.device}; {len(painted.strokes)} laid on a grey picture"
-
-
-def _checked(subject: str, look: Callable[[], str]) -> Finding:
+    gpu = find_gpu()
+    seen = Finding(
+        _GPU, gpu.problem if gpu.problem else "an NVIDIA GPU answers", fine=not (gpu.present and gpu.problem)
+    )
     try:
-        return Finding(subject, look())
+        model = OnnxPainter(path)
+        painted = paint_picture(model, np.full((3, 32, 32), 0.5, np.float32), Plan(strokes=5))
     except LpaintError as error:
-        return Finding(subject, str(error), fine=False)
+        return [seen, Finding("model", str(error), fine=False)]
+    if gpu.present:
+        text = model.gpu_problem or "an NVIDIA GPU answers, and painting uses it"
+        seen = Finding(_GPU, text, fine=not model.gpu_problem)
+    else:
+        seen = Finding(_GPU, f"{gpu.problem}; painting uses the CPU")
+    strokes = f"{model.family} strokes on the {model.device}"
+    return [seen, Finding("model", f"{path} paints {strokes}; {len(painted.strokes)} laid on a grey picture")]
+
+
+def _training() -> Finding:
+    """Whether torch can use a GPU; a GPU that ONNX Runtime sees and torch does not is a problem."""
+    from lpaint.device import cuda_problem
+
+    subject, problem = "GPU for training", cuda_problem()
+    if not problem:
+        return Finding(subject, "torch uses it")
+    try:
+        from lpaint.painting.gpu import find_gpu
+
+        present = find_gpu().present
+    except ImportError:
+        present = False
+    return Finding(subject, f"{problem}; training uses the CPU", fine=not present)
