@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sqlite3
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,8 +27,13 @@ class Finding:
     fine: bool = True
 
 
-def examine(onnx: Path | None) -> list[Finding]:
-    """All findings; the model at ``onnx``, or the one that comes with lpaint, is tried on a small picture."""
+def examine(onnx: Path | None, fix: bool = False) -> list[Finding]:
+    """All findings.
+
+    Args:
+        onnx: the model to try on a small picture; None = the one that comes with lpaint.
+        fix: mend what a move of the repository broke.
+    """
     findings = [Finding("lpaint", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")]
     findings += [_package(name) for name in _BASE]
     missing = [name for name in _PIPELINE if _version(name) is None]
@@ -35,7 +41,9 @@ def examine(onnx: Path | None) -> list[Finding]:
         f"not installed: {', '.join(missing)}; pip install '.[pipeline]' in the repository" if missing else "complete"
     )
     findings.append(Finding("pipeline (for training)", text))
-    findings += _dvc()
+    findings += _dvc() + _code() + _links(fix)
+    if not missing:
+        findings += _tracking(fix)
     findings.append(_runtime())
     if findings[-1].fine:
         findings += _painting(onnx)
@@ -67,6 +75,50 @@ def _dvc() -> list[Finding]:
         advice = "was cut short when DVC was killed, and DVC refuses to run; delete it while no DVC is running"
         return [Finding("DVC", f"{path} {advice}", fine=False)]
     return [Finding("DVC", f"{path} can be read")]
+
+
+def _code() -> list[Finding]:
+    """A virtual environment that was copied along with a repository runs the code of the original."""
+    from lpaint.paths import foreign_code
+
+    code = foreign_code()
+    if code is None:
+        return []
+    text = f"lpaint comes from {code}, not from this repository; remove .venv here and run make setup"
+    return [Finding("code", text, fine=False)]
+
+
+def _links(fix: bool) -> list[Finding]:
+    """Links to the data that lead nowhere, with which DVC refuses to run; the stage ``source`` makes them anew."""
+    dead = [path for path in Path("data/watch").glob("*") if path.is_symlink() and not path.exists()]
+    if not dead:
+        return []
+    names = ", ".join(str(path) for path in dead)
+    if not fix:
+        advice = "put the file back that it links to, or remove it: lpaint doctor --fix"
+        return [Finding("data", f"{names} leads nowhere, and DVC refuses to run; {advice}", fine=False)]
+    for path in dead:
+        path.unlink()
+    return [Finding("data", f"{names} led nowhere and is removed; the stage source links data.path again")]
+
+
+def _tracking(fix: bool) -> list[Finding]:
+    """Whether MLflow's own database looks for artifacts in this repository."""
+    from lpaint.tracking.mlflow_store import mend_own_store, misplaced_root, own_store_exists
+
+    if not own_store_exists(None):
+        return []
+    try:
+        old = misplaced_root()
+        if old is None:
+            return [Finding("MLflow", "its store looks for artifacts where they are")]
+        if fix:
+            return [Finding("MLflow", mend_own_store())]
+    except (OSError, sqlite3.Error) as error:
+        return [Finding("MLflow", f"mlflow.db cannot be used ({error}); restore it, or move it away", fine=False)]
+    problem = f"mlflow.db looks for artifacts in {old}, where this repository was"
+    advice = "lpaint doctor --fix mends that, and so does the next stage, compare, promote or pull"
+    return [Finding("MLflow", f"{problem}; {advice}", fine=False)]
 
 
 def _runtime() -> Finding:
