@@ -95,9 +95,7 @@ def test_a_repository_keeps_its_registry_and_writes_into_itself(
     enter(new)
     assert _pulled(new) == content
     told = capsys.readouterr().err
-    assert (
-        told.count("note: ") == 1 and f"now looks for its artifacts in {new}/mlartifacts (5 locations changed)" in told
-    )
+    assert told.count("note: ") == 1 and f"now looks for its artifacts in {new}/mlartifacts (" in told
     assert (f"was in {root} before" if how == "moved" else f"is a copy of {root}") in told
     with start_run("prepare", tiny_params()) as tracker:
         tracker.log_artifact(new / "exports/actor.onnx")
