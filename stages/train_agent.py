@@ -49,13 +49,13 @@ def run(params: Params, tracker: Tracker) -> None:
         ranks.wait_for_first()
         ranks.agree(key)
         tracker.resume_from(resume.directory)
-        if ranks.leads():
-            print(f"train_agent {describe_compute(params.base, compute)}", flush=True)
         used = compute.as_dict() | {"ranks": ranks.count()}
         tracker.log_params({f"compute.{name}": value for name, value in used.items()})
         network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None
         rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
         training = AgentTraining(params, data, compute, rasterisers, resume, tracker)
+        if ranks.leads():
+            print(f"train_agent {describe_compute(params.base, compute)}", flush=True)
         result = training.run()
         if not ranks.leads():
             return
