@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # The first of these that exists; or `make PYTHON=/path/to/python3.12 setup`.
 PYTHON ?= $(shell for name in python3.12 python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
-STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml constraints.txt; pwd -P; } | cksum | cut -d' ' -f1)
 
 .PHONY: help setup repro test lint ui clean
 
@@ -19,6 +19,9 @@ setup: $(STAMP)
 
 $(STAMP):
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 was found; install one, or run: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+# Programs in an environment, and its link to this source, name the folder that it was made in.
+	@if grep -qs '^command = ' $(VENV)/pyvenv.cfg && ! grep -qs '^command = .*$(abspath $(VENV))$$' $(VENV)/pyvenv.cfg; then \
+		echo "note: $(VENV) was made in another folder; it is made anew"; rm -rf $(VENV); fi
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[pipeline,dev]'
 	@rm -f $(VENV)/.installed-*

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from lpaint.checkpoint import resume_state
-from lpaint.device import choose_compute
+from lpaint.device import choose_compute, describe_compute
 from lpaint.files import write_json
 from lpaint.params import Params
 from lpaint.plots import save_curves, save_image, sheet
@@ -40,6 +40,7 @@ def run(params: Params, tracker: Tracker) -> None:
     }
     with resume_state("pretrain_renderer", key) as resume:
         tracker.resume_from(resume.directory)
+        print(f"pretrain_renderer {describe_compute(params.base, compute)}", flush=True)
         training = RendererTraining(params, compute, resume, tracker)
         network = training.run()
         settings = renderer_settings(params.renderer, params.stroke)

@@ -6,6 +6,7 @@ is always there, and links into it the archive or the few files that the source 
 """
 
 import json
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from lpaint.data.sources import open_source
 from lpaint.errors import DataError, LpaintError
 from lpaint.files import write_text
 from lpaint.params import Params, load_params
+from lpaint.paths import repository_root
 
 OUT = Path("data/source.json")
 WATCH = Path("data/watch")
@@ -31,7 +33,12 @@ def watch(params: Params, folder: Path) -> None:
             link.unlink()
     with suppress(DataError):  # which ``note`` tells
         for file in open_source(params).files():
-            (folder / file.name).symlink_to(file)
+            (folder / file.name).symlink_to(_from(folder.resolve(), file))
+
+
+def _from(folder: Path, file: Path) -> Path:
+    """What a link in ``folder`` to a file holds: within the repository relative, so that both can move together."""
+    return Path(os.path.relpath(file, folder)) if file.is_relative_to(repository_root()) else file
 
 
 def main() -> None:

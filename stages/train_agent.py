@@ -14,7 +14,7 @@ from lpaint.agent.progress import Progress
 from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute, choose_compute
+from lpaint.device import Compute, choose_compute, describe_compute
 from lpaint.files import replacing, write_json
 from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
@@ -47,6 +47,8 @@ def run(params: Params, tracker: Tracker) -> None:
         network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None
         rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
         training = AgentTraining(params, data, compute, rasterisers, resume, tracker)
+        if ranks.leads():
+            print(f"train_agent {describe_compute(params.base, compute)}", flush=True)
         result = training.run()
         if not ranks.leads():
             return

@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from lpaint.device import Compute, choose_compute
+from lpaint.device import Compute, choose_compute, compile_problem, describe_compute
 from lpaint.errors import DeviceError
 from lpaint.params import Base
 
@@ -82,3 +85,71 @@ def test_peak_memory_sees_what_was_taken_and_given_back() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert 500 < float(done.stdout) < 1200, "a block of 1024 MiB, less what the start of Python needed"
+
+
+@pytest.fixture
+def _equipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine that has all that torch.compile needs: folder of programs, headers, and Triton."""
+    for name in ("g++", "clang++", "gcc", "include/Python.h"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / name))
+    monkeypatch.setitem(sys.modules, "triton", ModuleType("triton"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_torch_compile_lacks_is_found(_equipped: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    assert compile_problem(device) == ""
+    compiler, variable = ("gcc", "CC") if device == "cuda" else ("g++", "CXX")
+    monkeypatch.setenv(variable, "icx")
+    assert compile_problem(device) == f"no {'C' if device == 'cuda' else 'C++'} compiler: {variable} is icx"
+    (_equipped / "icx").touch(mode=0o755)
+    assert compile_problem(device) == ""
+    monkeypatch.delenv(variable)
+    for name in (compiler, "clang++"):
+        (_equipped / name).unlink()
+    assert "is not there" in compile_problem(device)
+    (_equipped / compiler).touch(mode=0o755)
+    (_equipped / "clang++").touch(mode=0o755)
+    (_equipped / "include/Python.h").unlink()
+    assert "Python.h is missing" in compile_problem(device)
+
+
+@pytest.mark.usefixtures("_equipped")
+def test_cuda_is_not_compiled_for_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    base = _base(device="auto", compile="auto")
+    compute = choose_compute(base)
+    assert compute.compile and describe_compute(base, compute).endswith(", compiled")
+    # An import of None fails.
+    monkeypatch.setitem(sys.modules, "triton", None)
+    compute = choose_compute(base)
+    assert not compute.compile
+    assert "on the GPU, fp32" in describe_compute(base, compute)
+    assert "not compiled (Triton cannot be imported" in describe_compute(base, compute)
+    assert choose_compute(_base(device="auto", compile="on")).compile, "who asks for it gets torch's own error"
+
+
+def test_why_there_is_no_cuda_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040). Please update it.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(DeviceError, match=r"is built without CUDA; set base\.device to auto or cpu"):
+        choose_compute(_base(device="cuda"))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "init", fail)
+    with pytest.raises(DeviceError, match=r"finds no GPU \(The NVIDIA driver on your system is too old \(found"):
+        choose_compute(_base(device="cuda"))
+    base = _base(device="auto")
+    assert "the CPU (torch" in describe_compute(base, choose_compute(base))
+    base = _base(device="cpu")
+    assert "on the CPU, fp32, threads" in describe_compute(base, choose_compute(base))

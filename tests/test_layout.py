@@ -26,6 +26,7 @@ PLUMBING = {
     "tracking/jsonl.py",
     "tracking/mlflow_store.py",
     "tracking/mlflow_tracker.py",
+    "tracking/relocation.py",
 }
 
 

@@ -119,11 +119,16 @@ class Painter:
 
     Raises:
         ModelError: the file is missing, damaged or not lpaint's.
-        DeviceError: CUDA was asked for and is not there.
+        DeviceError: CUDA was asked for and cannot be used.
+
+    Warns:
+        RuntimeWarning: there is a GPU, but ``auto`` cannot use it; the text says why.
     """
 
     def __init__(self, model: str | Path | None = None, device: str = "auto", threads: int = 0) -> None:
         self.model = OnnxPainter(packaged_model() if model is None else Path(model), device, threads)
+        if self.model.gpu_problem:
+            warnings.warn(f"painting on the CPU: {self.model.gpu_problem}", RuntimeWarning, stacklevel=2)
 
     def paint(
         self,

@@ -3,9 +3,12 @@
 The same machine must always choose the same, or a resumed training would not be the same training.
 """
 
+import importlib
 import os
 import resource
 import shutil
+import sys
+import sysconfig
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +54,7 @@ def choose_compute(base: Base) -> Compute:
     """
     has_cuda = torch.cuda.is_available()
     if base.device == "cuda" and not has_cuda:
-        raise DeviceError("base.device is cuda, but torch finds no CUDA device here; set base.device to auto or cpu")
+        raise DeviceError(f"base.device is cuda, but {cuda_problem()}; set base.device to auto or cpu")
     device = "cuda" if has_cuda and base.device != "cpu" else "cpu"
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if base.threads or beside > 1:
@@ -70,6 +73,55 @@ def choose_compute(base: Base) -> Compute:
         precision = "bf16" if _has_fast_bf16(device) else "fp32"
     compiles = base.compile == "on" or (base.compile == "auto" and _can_compile(device))
     return Compute(device, precision, torch.get_num_threads(), compiles, base.deterministic)
+
+
+def describe_compute(base: Base, compute: Compute) -> str:
+    """What a stage computes on, for its output: every choice, and why where ``auto`` had to do without something."""
+    missing = cuda_problem() if base.device == "auto" and compute.device == "cpu" else ""
+    device = "the GPU" if compute.device == "cuda" else "the CPU"
+    compiled = "compiled" if compute.compile else "not compiled"
+    if base.compile == "auto" and not compute.compile:
+        compiled += f" ({compile_problem(compute.device)})"
+    choices = [device + (f" ({missing})" if missing else ""), compute.precision, f"threads {compute.threads}", compiled]
+    return f"computes on {', '.join(choices)}" + (", deterministic" if compute.deterministic else "")
+
+
+def cuda_problem() -> str:
+    """Why torch cannot use a GPU here; empty if it can."""
+    if torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        # Its first sentence is the reason; the others are advice and links.
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        return f"torch {torch.__version__} finds no GPU ({reason})"
+    return f"torch {torch.__version__} finds no GPU"
+
+
+def compile_problem(device: str) -> str:
+    """What torch.compile lacks here; empty if it has all.
+
+    For CUDA it writes Triton kernels, and Triton compiles its launchers in C; for the CPU it writes C++.
+    Both are Python modules and include Python.h.
+    """
+    if device == "cuda":
+        try:
+            importlib.import_module("triton")
+        except Exception as error:
+            # A Triton that does not fit the machine fails in many ways.
+            return f"Triton cannot be imported: {' '.join(str(error).split())[:100]}"
+        language, variable, names = "C", "CC", ["gcc", "clang"]
+    else:
+        language, variable, names = "C++", "CXX", ["clang++" if sys.platform == "darwin" else "g++"]
+    # As Triton and torch do: the variable alone counts where it is set.
+    named = os.environ.get(variable)
+    if not any(shutil.which(name) for name in ([named] if named else names)):
+        return f"no {language} compiler: {f'{variable} is {named}' if named else ' or '.join(names) + ' is not there'}"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return "" if header.is_file() else f"{header} is missing; install Python's development files"
 
 
 def peak_memory() -> float:
@@ -106,4 +158,4 @@ def _has_fast_bf16(device: str) -> bool:
 
 
 def _can_compile(device: str) -> bool:
-    return device == "cuda" or any(shutil.which(name) for name in ("g++", "clang++"))
+    return not compile_problem(device)

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable
+import sqlite3
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +15,7 @@ from lpaint.errors import LpaintError
 _BASE = ("numpy", "pillow", "typer", "av")
 _PIPELINE = ("torch", "dvc", "mlflow", "onnx", "onnxscript", "pandera", "pydantic", "ruamel.yaml")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+_GPU = "GPU for painting"
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,13 @@ class Finding:
     fine: bool = True
 
 
-def examine(onnx: Path | None) -> list[Finding]:
-    """All findings; the model at ``onnx``, or the one that comes with lpaint, is tried on a small picture."""
+def examine(onnx: Path | None, fix: bool = False) -> list[Finding]:
+    """All findings.
+
+    Args:
+        onnx: the model to try on a small picture; None = the one that comes with lpaint.
+        fix: mend what a move of the repository broke.
+    """
     findings = [Finding("lpaint", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")]
     findings += [_package(name) for name in _BASE]
     missing = [name for name in _PIPELINE if _version(name) is None]
@@ -35,10 +41,14 @@ def examine(onnx: Path | None) -> list[Finding]:
         f"not installed: {', '.join(missing)}; pip install '.[pipeline]' in the repository" if missing else "complete"
     )
     findings.append(Finding("pipeline (for training)", text))
-    findings += _dvc()
+    findings += _dvc() + _code() + _links(fix)
+    if not missing:
+        findings += _tracking(fix)
     findings.append(_runtime())
     if findings[-1].fine:
-        findings += [_checked("GPU", _gpu), _checked("model", lambda: _model(onnx))]
+        findings += _painting(onnx)
+    if "torch" not in missing:
+        findings.append(_training())
     return findings
 
 
@@ -67,6 +77,50 @@ def _dvc() -> list[Finding]:
     return [Finding("DVC", f"{path} can be read")]
 
 
+def _code() -> list[Finding]:
+    """A virtual environment that was copied along with a repository runs the code of the original."""
+    from lpaint.paths import foreign_code
+
+    code = foreign_code()
+    if code is None:
+        return []
+    text = f"lpaint comes from {code}, not from this repository; remove .venv here and run make setup"
+    return [Finding("code", text, fine=False)]
+
+
+def _links(fix: bool) -> list[Finding]:
+    """Links to the data that lead nowhere, with which DVC refuses to run; the stage ``source`` makes them anew."""
+    dead = [path for path in Path("data/watch").glob("*") if path.is_symlink() and not path.exists()]
+    if not dead:
+        return []
+    names = ", ".join(str(path) for path in dead)
+    if not fix:
+        advice = "put the file back that it links to, or remove it: lpaint doctor --fix"
+        return [Finding("data", f"{names} leads nowhere, and DVC refuses to run; {advice}", fine=False)]
+    for path in dead:
+        path.unlink()
+    return [Finding("data", f"{names} led nowhere and is removed; the stage source links data.path again")]
+
+
+def _tracking(fix: bool) -> list[Finding]:
+    """Whether MLflow's own database looks for artifacts in this repository."""
+    from lpaint.tracking.mlflow_store import mend_own_store, misplaced_root, own_store_exists
+
+    if not own_store_exists(None):
+        return []
+    try:
+        old = misplaced_root()
+        if old is None:
+            return [Finding("MLflow", "its store looks for artifacts where they are")]
+        if fix:
+            return [Finding("MLflow", mend_own_store())]
+    except (OSError, sqlite3.Error) as error:
+        return [Finding("MLflow", f"mlflow.db cannot be used ({error}); restore it, or move it away", fine=False)]
+    problem = f"mlflow.db looks for artifacts in {old}, where this repository was"
+    advice = "lpaint doctor --fix mends that, and so does the next stage, compare, promote or pull"
+    return [Finding("MLflow", f"{problem}; {advice}", fine=False)]
+
+
 def _runtime() -> Finding:
     found = {name: version for name in _RUNTIMES if (version := _version(name))}
     if len(found) > 1:
@@ -86,24 +140,42 @@ def _runtime() -> Finding:
     return Finding("ONNX Runtime", f"{name} {version}; providers {', '.join(onnxruntime.get_available_providers())}")
 
 
-def _gpu() -> str:
-    from lpaint.painting.model import has_cuda
-
-    return "an NVIDIA driver answers" if has_cuda() else "no NVIDIA driver answers; painting uses the CPU"
-
-
-def _model(onnx: Path | None) -> str:
+def _painting(onnx: Path | None) -> list[Finding]:
+    """Whether the model paints, and whether it does so on the GPU where there is one."""
+    from lpaint.painting.gpu import find_gpu
     from lpaint.painting.model import OnnxPainter, packaged_model
     from lpaint.painting.picture import Plan, paint_picture
 
     path = onnx or packaged_model()
-    model = OnnxPainter(path)
-    painted = paint_picture(model, np.full((3, 32, 32), 0.5, np.float32), Plan(strokes=5))
-    return f"{path} paints {model.family} strokes on the {model.device}; {len(painted.strokes)} laid on a grey picture"
-
-
-def _checked(subject: str, look: Callable[[], str]) -> Finding:
+    gpu = find_gpu()
+    seen = Finding(
+        _GPU, gpu.problem if gpu.problem else "an NVIDIA GPU answers", fine=not (gpu.present and gpu.problem)
+    )
     try:
-        return Finding(subject, look())
+        model = OnnxPainter(path)
+        painted = paint_picture(model, np.full((3, 32, 32), 0.5, np.float32), Plan(strokes=5))
     except LpaintError as error:
-        return Finding(subject, str(error), fine=False)
+        return [seen, Finding("model", str(error), fine=False)]
+    if gpu.present:
+        text = model.gpu_problem or "an NVIDIA GPU answers, and painting uses it"
+        seen = Finding(_GPU, text, fine=not model.gpu_problem)
+    else:
+        seen = Finding(_GPU, f"{gpu.problem}; painting uses the CPU")
+    strokes = f"{model.family} strokes on the {model.device}"
+    return [seen, Finding("model", f"{path} paints {strokes}; {len(painted.strokes)} laid on a grey picture")]
+
+
+def _training() -> Finding:
+    """Whether torch can use a GPU; a GPU that ONNX Runtime sees and torch does not is a problem."""
+    from lpaint.device import cuda_problem
+
+    subject, problem = "GPU for training", cuda_problem()
+    if not problem:
+        return Finding(subject, "torch uses it")
+    try:
+        from lpaint.painting.gpu import find_gpu
+
+        present = find_gpu().present
+    except ImportError:
+        present = False
+    return Finding(subject, f"{problem}; training uses the CPU", fine=not present)

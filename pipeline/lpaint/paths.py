@@ -14,6 +14,16 @@ def repository_root() -> Path:
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
+def foreign_code() -> Path | None:
+    """Where lpaint comes from, if that is not the repository in use although it has the code; None if all is well.
+
+    A virtual environment names its repository by absolute paths. In one that was copied along with its repository, the
+    original's code runs.
+    """
+    own, used = repository_root() / "pipeline" / "lpaint", Path(__file__).resolve().parent
+    return used if own.is_dir() and not own.samefile(used) else None
+
+
 def resolve_data_path(path: str) -> Path:
     """A user's ``data.path``: absolute as given, else relative to the repository's root (``~`` is expanded)."""
     return (repository_root() / Path(path).expanduser()).resolve()

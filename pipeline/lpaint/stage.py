@@ -12,6 +12,7 @@ from lpaint.errors import ExitCode, LpaintError, ParamsError
 from lpaint.files import sweep
 from lpaint.interruption import interrupt
 from lpaint.params import Params, load_params
+from lpaint.paths import foreign_code
 from lpaint.provenance import remember_output
 from lpaint.tracking import NullTracker, Tracker, start_run
 
@@ -34,6 +35,9 @@ def run_stage(
             None for a stage that is one process's work.
     """
     with telling(name), together or _alone(name) as leads:
+        if leads and (code := foreign_code()):
+            advice = "remove .venv here and run make setup"
+            print(f"warning: {name}: runs the code in {code}, not this repository's; {advice}", file=sys.stderr)
         for pattern in _OUTPUT_FOLDERS:
             for folder in Path().glob(pattern):
                 sweep(folder)

@@ -25,7 +25,10 @@ def bench_painting(onnx: Path, device: str, threads: int, repeats: int) -> Repor
     model = OnnxPainter(onnx, device, threads)
     actions = {name: _painting(model, _portrait(*size), plan) for name, (*size, plan) in _PAINTINGS.items()}
     seconds = interleaved(actions, repeats, warm_ups=1)
-    report = Report("paint", {"model": str(onnx), "device": model.device, "threads": threads, "repeats": repeats})
+    measured = {"model": str(onnx), "device": model.device, "threads": threads, "repeats": repeats}
+    if model.gpu_problem:
+        measured["GPU not used"] = model.gpu_problem
+    report = Report("paint", measured)
     for name, value in seconds.items():
         report.add(name, value, "s")
     return report

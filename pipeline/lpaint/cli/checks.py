@@ -19,11 +19,17 @@ def info(
     show_table(describe(model), as_json)
 
 
-def doctor(onnx: Onnx = None) -> None:
-    """Check the installation: packages, ONNX Runtime, GPU, model; the exit code is 1 if something is wrong."""
+def doctor(
+    onnx: Onnx = None,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Mend what a move of the repository broke: MLflow's store, dead links."),
+    ] = False,
+) -> None:
+    """Check the installation: packages, ONNX Runtime, GPU, model, store; the exit code is 1 if something is wrong."""
     from lpaint.doctor import examine
 
-    findings = examine(onnx)
+    findings = examine(onnx, fix)
     for finding in findings:
         typer.echo(f"{'ok     ' if finding.fine else 'PROBLEM'}  {finding.subject}: {finding.text}")
     if not all(finding.fine for finding in findings):

@@ -90,7 +90,7 @@ def bench(
     elif what is Benchmark.paint:
         from lpaint.bench.painting import bench_painting
 
-        report = bench_painting(onnx, compute.device, params.base.threads, repeats)
+        report = bench_painting(onnx, params.base.device, params.base.threads, repeats)
     elif what is Benchmark.render:
         from lpaint.bench.rendering import bench_rendering
 

@@ -62,12 +62,19 @@ def show_table(rows: Mapping[str, object], as_json: bool = False) -> None:
         typer.echo(f"{name:<{width}}  {value}")
 
 
-def load_model(onnx: Path | None, device: Device, threads: int, announce: bool) -> "OnnxPainter":
-    """The agent at ``onnx``, or the one in the box; ``announce`` says where ``auto`` computes."""
+def load_model(onnx: Path | None, device: Device, threads: int, announce: bool, warn: bool = True) -> "OnnxPainter":
+    """The agent at ``onnx``, or the one in the box.
+
+    Args:
+        announce: say on standard error where ``auto`` computes.
+        warn: say there why ``auto`` leaves a GPU alone.
+    """
     from lpaint.painting.model import OnnxPainter, packaged_model
 
     model = OnnxPainter(onnx or packaged_model(), device.value, threads)
-    if announce and device is Device.auto:
+    if warn and model.gpu_problem:
+        typer.echo(f"warning: painting on the CPU: {model.gpu_problem}", err=True)
+    elif announce and device is Device.auto:
         typer.echo(f"painting on the {'GPU (CUDA)' if model.device == 'cuda' else 'CPU'}", err=True)
     return model
 

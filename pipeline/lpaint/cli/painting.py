@@ -182,7 +182,7 @@ def paint(
     to_stdout = any(STDIO in job.outputs for job in jobs)
     if to_stdout and as_json:
         raise ParamsError("--json and a painting would both go to standard output; name a file by -o")
-    model = load_model(onnx, device, threads, announce=not quiet and not as_json)
+    model = load_model(onnx, device, threads, announce=not quiet and not as_json, warn=not quiet)
     work = _Work(model, plan, saving, wanted, ground or WHITE, f".{kinds[0]}", strict)
     say = _Voice(quiet or as_json, verbose, to_stdout)
     for job in jobs:

@@ -2,9 +2,7 @@
 
 import base64
 import binascii
-import ctypes
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from lpaint.errors import DeviceError, ModelError
+from lpaint.painting.gpu import GpuError, find_gpu, open_on_gpu, unusable
 
 PREFIX = "lpaint."
 SCHEMA_VERSION = "1"
@@ -27,33 +26,8 @@ def packaged_model() -> Path:
 
 
 def has_cuda() -> bool:
-    """Whether an NVIDIA driver answers here and ONNX Runtime can use it.
-
-    ONNX Runtime lists CUDA wherever its package was built for it, so the driver itself is asked.
-    """
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return False
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int()
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-
-
-def choose_device(device: str) -> str:
-    """``cuda`` or ``cpu`` for ``auto``, ``cuda`` or ``cpu``.
-
-    Raises:
-        DeviceError: CUDA was asked for and is not there.
-    """
-    if device == "cpu":
-        return "cpu"
-    if has_cuda():
-        return "cuda"
-    if device == "cuda":
-        raise DeviceError("--device cuda: no NVIDIA GPU answers here; use --device cpu or auto")
-    return "cpu"
+    """Whether an NVIDIA driver answers here and ONNX Runtime was built to use it."""
+    return not find_gpu().problem
 
 
 class OnnxPainter:
@@ -64,14 +38,34 @@ class OnnxPainter:
         device: ``auto``, ``cuda`` or ``cpu``.
         threads: CPU threads; 0 leaves it to ONNX Runtime.
 
+    Attributes:
+        device: ``cuda`` or ``cpu``, which ``auto`` chose.
+        gpu_problem: why ``auto`` does not use the GPU that is here, and what to do; empty if it does or there is none.
+
     Raises:
         ModelError: the file is missing, damaged or not lpaint's.
-        DeviceError: CUDA was asked for and is not there.
+        DeviceError: CUDA was asked for and cannot be used.
     """
 
     def __init__(self, path: Path, device: str = "auto", threads: int = 0) -> None:
-        self.device = choose_device(device)
-        self._actor = _session(path, _read(path), self.device, threads)
+        content = _read(path)
+        self.gpu_problem = ""
+        if device != "cpu":
+            try:
+                self._load(path, content, "cuda", threads)
+                return
+            except GpuError as error:
+                # Where the model is at fault, this is a ModelError.
+                self._load(path, content, "cpu", threads)
+                if device == "cuda":
+                    raise DeviceError(f"device cuda: {error}; or use the device cpu or auto") from None
+                self.gpu_problem = str(error) if error.present else ""
+                return
+        self._load(path, content, "cpu", threads)
+
+    def _load(self, path: Path, content: bytes, device: str, threads: int) -> None:
+        self.device = device
+        self._actor = _session(path, content, device, threads)
         self.metadata = read_metadata(path, self._actor)
         numbers = {name: _positive(path, self.metadata, name) for name in ("canvas", "bundle", "max_steps")}
         self.canvas, self.bundle, self.max_steps = numbers["canvas"], numbers["bundle"], numbers["max_steps"]
@@ -91,11 +85,13 @@ class OnnxPainter:
         self._rasteriser = _session(path, rasteriser, self.device, threads)
         self._outline: ort.InferenceSession | None = None
         self._path = path
+        if device == "cuda":
+            self._try_gpu()
 
     def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
         """Canvas and target [B, 3, S, S] in [0, 1], fraction [B] -> strokes [B, bundle, parameters]."""
         feed = zip(_ACTOR_INPUTS, (canvas, target, fraction), strict=True)
-        (strokes,) = self._actor.run(None, {name: np.ascontiguousarray(value, np.float32) for name, value in feed})
+        (strokes,) = self._run(self._actor, dict(feed))
         return strokes
 
     def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
@@ -120,7 +116,26 @@ class OnnxPainter:
         return path, axis, stops
 
     def _draw(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return self._rasteriser.run(None, {k: np.ascontiguousarray(v, np.float32) for k, v in feed.items()})
+        return self._run(self._rasteriser, feed)
+
+    def _run(self, session: ort.InferenceSession, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        values = {name: np.ascontiguousarray(value, np.float32) for name, value in feed.items()}
+        if self.device == "cpu":
+            return session.run(None, values)
+        try:
+            return session.run(None, values)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DeviceError(f"the GPU failed while it painted ({reason}); use the device cpu") from None
+
+    def _try_gpu(self) -> None:
+        """Ask for one bundle and draw it: some libraries are loaded only when they are first used."""
+        try:
+            blank = np.zeros((1, 3, self.canvas, self.canvas))
+            strokes = self.act(blank, blank, np.zeros(1)).reshape(-1, self.parameters)
+            self.bounds(strokes[:, : self.parameters - 3])
+        except DeviceError as error:
+            raise unusable(error) from None
 
 
 def read_metadata(path: Path, session: ort.InferenceSession | None = None) -> dict[str, str]:
@@ -173,23 +188,16 @@ def _session(path: Path, content: bytes, device: str, threads: int) -> ort.Infer
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    providers = ["CPUExecutionProvider"]
     if device == "cuda":
-        ort.preload_dlls()
-        providers.insert(0, "CUDAExecutionProvider")
+        return open_on_gpu(content, options)
     try:
-        session = ort.InferenceSession(content, options, providers=providers)
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime raises a family of its own exceptions for what it cannot parse, all derived from Exception.
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"{path}: is no usable ONNX model ({reason}); give an actor.onnx that lpaint exported"
         ) from None
-    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        raise DeviceError(
-            "the GPU is there but ONNX Runtime could not use it; install CUDA 12 or 13 with cuDNN, or use --device cpu"
-        )
-    return session
 
 
 def _one_of(metadata: dict[str, str], name: str, known: tuple[str, ...]) -> str:

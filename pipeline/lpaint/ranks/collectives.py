@@ -202,10 +202,15 @@ def _in_touch() -> Iterator[None]:
     except RuntimeError as error:
         # Of gloo's sentence only what follows the place in its source.
         reason = str(error).split("] ", 1)[-1].splitlines()[0].rstrip(".")
-        raise LostRankError(
-            f"rank {rank()} lost touch with the others ({reason}); look for what ended them, "
-            "then run the same command again to go on from the last checkpoint"
-        ) from None
+        raise LostRankError(lost_touch(reason)) from None
+
+
+def lost_touch(reason: str) -> str:
+    """The sentence on ranks of which nothing more is known."""
+    return (
+        f"rank {rank()} lost touch with the others ({reason}); look for what ended them, "
+        "then run the same command again to go on from the last checkpoint"
+    )
 
 
 def _pack(state: dict[str, Any]) -> bytes:

@@ -9,8 +9,8 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from lpaint.errors import ExitCode, LpaintError, ParamsError, TrainingError
 from lpaint.files import is_running
-from lpaint.ranks.collectives import LostRankError, count, leads, rank
+from lpaint.ranks.collectives import LostRankError, count, leads, lost_touch, rank
+from lpaint.ranks.watch import NCCL_SETTINGS, Watch, nccl_error
 
 _TIMEOUT = "LPAINT_RANKS_TIMEOUT"
 # Seconds until torchrun's agent has noticed that a process is gone.
@@ -33,7 +34,7 @@ def together() -> Iterator[bool]:
     """Join the processes that ``torchrun`` started, if there are several; yields whether this is the leading rank 0.
 
     Gradients and statistics go through NCCL between GPUs and through gloo between CPUs. A rank that is not heard of for
-    ``LPAINT_RANKS_TIMEOUT`` seconds (600 where it is not set) is given up.
+    ``LPAINT_RANKS_TIMEOUT`` seconds (600 where it is not set) is given up. Between GPUs a thread looks for lost ranks.
 
     Raises:
         TrainingError: the processes did not find each other, or one of them died.
@@ -42,11 +43,27 @@ def together() -> Iterator[bool]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield True
         return
-    store = _join(_timeout())
+    backend = choose_backend()
+    store = _join(backend, _timeout())
+    watch = None
+    if "nccl" in backend:
+        near = _alive_here(store)
+        watch = Watch(lambda: _look(store, near), lambda code: _claim(store, code))
+        watch.start()
     try:
         yield leads()
     except BaseException as error:
+        if watch is not None:
+            watch.stop()
+            if watch.found and isinstance(error, Exception):
+                # What NCCL left behind when it was aborted is no number, and any check may trip over it.
+                error = LostRankError(watch.found)
         raise _ending(store, error) from None
+    if watch is not None:
+        watch.stop()
+        with suppress(RuntimeError):
+            # For the others' look-outs: this process is gone, but not lost.
+            store.set(_done(rank()), "")
     dist.destroy_process_group()
 
 
@@ -68,11 +85,19 @@ def _timeout() -> timedelta:
     return timedelta(seconds=int(text))
 
 
-def _join(timeout: timedelta) -> Any:
+def choose_backend() -> str:
+    """gloo between CPUs, NCCL between GPUs, of which torch then only notes the errors (see ``watch``)."""
+    if not torch.cuda.is_available():
+        return "gloo"
+    for name, value in NCCL_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    return "cpu:gloo,cuda:nccl"
+
+
+def _join(backend: str, timeout: timedelta) -> Any:
     try:
         store, number, ranks = next(rendezvous("env://", timeout=timeout))
         store.set(_place(number), f"{platform.node()} {os.getpid()}")
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=number, world_size=ranks, timeout=timeout)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).splitlines()[0].split())
@@ -91,12 +116,31 @@ def _ending(store: Any, error: BaseException) -> BaseException:
         if isinstance(error, LostRankError | KeyboardInterrupt):
             dead = _dead(store, _NOTICED if isinstance(error, LostRankError) else 0.0)
             error = TrainingError(dead) if dead else error
-        mine = f"{rank()} {_exit_code(error)}"
-        first = store.compare_set(_END, "", mine).decode()
+        code, speaks = _claim(store, _exit_code(error))
     except RuntimeError:
         # The store is gone, and torchrun with it.
         return error
-    return error if first == mine else SystemExit(int(first.split()[1]))
+    return error if speaks else SystemExit(code)
+
+
+def _claim(store: Any, code: int) -> tuple[int, bool]:
+    """The exit code of the first rank that ends before its time, and whether that is this one, which then speaks."""
+    mine = f"{rank()} {code}"
+    first = store.compare_set(_END, "", mine).decode()
+    return int(first.split()[1]), first == mine
+
+
+def _look(store: Any, near: Iterable[int]) -> str | None:
+    """What a look-out sees that knows of the ranks ``near`` that they ran on this machine; see ``Watch``."""
+    try:
+        if store.check([_END]):
+            return ""
+        if killed := _killed(store, [other for other in near if not store.check([_done(other)])]):
+            return killed
+    except RuntimeError as error:
+        return lost_touch(" ".join(str(error).splitlines()[0].split()))
+    noted = nccl_error()
+    return lost_touch(noted) if noted else None
 
 
 def _exit_code(error: BaseException) -> int:
@@ -109,17 +153,39 @@ def _dead(store: Any, patience: float) -> str:
     """A sentence on a rank of this machine that was killed; empty if none was, or another has told of its end."""
     deadline = time.monotonic() + patience
     while not store.check([_END]):
-        for other in range(count()):
-            machine, process = store.get(_place(other)).decode().split()
-            if machine == platform.node() and not is_running(int(process)):
-                return (
-                    f"rank {other} (process {process}) of {count()} was killed; "
-                    "run the same command again to go on from the last checkpoint"
-                )
+        if killed := _killed(store, range(count())):
+            return killed
         if time.monotonic() >= deadline:
             break
         time.sleep(0.1)
     return ""
+
+
+def _killed(store: Any, ranks: Iterable[int]) -> str:
+    """A sentence on one of ``ranks`` that is of this machine and gone; empty if none is."""
+    for other in ranks:
+        machine, process = store.get(_place(other)).decode().split()
+        if machine == platform.node() and not is_running(int(process)):
+            return (
+                f"rank {other} (process {process}) of {count()} was killed; "
+                "run the same command again to go on from the last checkpoint"
+            )
+    return ""
+
+
+def _alive_here(store: Any) -> list[int]:
+    """The other ranks of this machine.
+
+    Several machines may have one name, and a process that was never here is not gone.
+    """
+    places = {other: store.get(_place(other)).decode().split() for other in range(count()) if other != rank()}
+    return [
+        other for other, (machine, process) in places.items() if machine == platform.node() and is_running(int(process))
+    ]
+
+
+def _done(number: int) -> str:
+    return f"lpaint/done{number}"
 
 
 def _place(number: int) -> str:

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sqlite3
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from lpaint.paths import repository_root
 from lpaint.tracking.events import Event
+from lpaint.tracking.relocation import ARTIFACTS, follow, former_root
 
 EXPERIMENT = "lpaint"
 REGISTERED_MODEL = "lpaint-actor"
@@ -144,10 +146,41 @@ def connect(uri: str | None = None) -> tuple[Any, str]:
         # Setting the URI sets the variable too, where the next run would take it for the user's choice.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     with _alone_in_the_repository(), _whole_or_not_at_all(_sqlite_file(chosen)):
+        if not (uri or named):
+            _follow_the_repository()
         client = mlflow.MlflowClient()
         experiment = _experiment_id(client)
     mlflow.set_experiment(EXPERIMENT)
     return client, experiment
+
+
+def misplaced_root() -> Path | None:
+    """Where the repository was, if its own store still looks for artifacts there; None where another store is named."""
+    return None if os.environ.get("MLFLOW_TRACKING_URI") else former_root(repository_root(), EXPERIMENT)
+
+
+def mend_own_store() -> str:
+    """Have the repository's own store look for artifacts where the repository is now; what was done, or nothing.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be done.
+    """
+    if misplaced_root() is None:
+        return ""
+    with _alone_in_the_repository():
+        return follow(repository_root(), EXPERIMENT)
+
+
+def _follow_the_repository() -> None:
+    """The same for a caller that has the lock; a database that cannot be written can still be read."""
+    try:
+        done = follow(repository_root(), EXPERIMENT)
+    except sqlite3.OperationalError as error:
+        if "readonly" not in str(error):
+            raise
+        done = f"MLflow looks for artifacts where this repository was, and mlflow.db cannot be changed ({error})"
+    if done:
+        print(f"note: {done}", file=sys.stderr, flush=True)
 
 
 def own_store_exists(uri: str | None) -> bool:
@@ -254,7 +287,7 @@ def _experiment_id(client: Any) -> str:
         return str(experiment.experiment_id)
     # The default location is relative to the process, which under DVC may run in a temporary folder.
     own = client.tracking_uri == _own_store()
-    place = (repository_root() / "mlartifacts").as_uri() if own else None
+    place = (repository_root() / ARTIFACTS).as_uri() if own else None
     try:
         return str(client.create_experiment(EXPERIMENT, place))
     except MlflowException:

@@ -138,8 +138,11 @@ class RunStore:
         except DataError as error:
             raise ModelError(f"version {version} of {REGISTERED_MODEL} cannot be fetched: {error}") from None
         if not found:
+            with _readable():
+                place = self._client.get_model_version_download_uri(REGISTERED_MODEL, version)
             raise ModelError(
-                f"version {version} of {REGISTERED_MODEL} holds no ONNX file; export and register it again"
+                f"version {version} of {REGISTERED_MODEL} holds no ONNX file in {place}; "
+                "bring that folder back, or export and register the model again"
             )
         return found[0]
 

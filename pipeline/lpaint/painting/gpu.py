@@ -1,0 +1,150 @@
+"""The GPU that paints: whether there is one, whether ONNX Runtime can use it, and if not, why not and what to do.
+
+ONNX Runtime lists CUDA wherever its package was built for it, and falls back to the CPU with lines of its own on
+standard output and standard error. So the driver is asked here, and what ONNX Runtime prints is caught.
+"""
+
+import ctypes
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+
+import onnxruntime as ort
+
+CUDA = "CUDAExecutionProvider"
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+# CUDA_ERROR_NO_DEVICE
+_NO_DEVICE = 100
+# ONNX Runtime's severities: 2 is a warning, its default; 4 is fatal.
+_WARNING, _FATAL = 2, 4
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What is known of the GPU before a model is loaded onto it.
+
+    Attributes:
+        present: an NVIDIA driver answers and has a GPU.
+        problem: why ONNX Runtime cannot use a GPU here, and what to do; empty if nothing speaks against it.
+    """
+
+    present: bool
+    problem: str = ""
+
+
+class GpuError(Exception):
+    """ONNX Runtime cannot use the GPU; the text is why, and what to do.
+
+    Attributes:
+        present: whether there is a GPU at all.
+    """
+
+    def __init__(self, problem: str, present: bool = True) -> None:
+        super().__init__(problem)
+        self.present = present
+
+
+def find_gpu() -> Gpu:
+    """Ask the driver for GPUs, and ONNX Runtime whether it was built for them."""
+    missing = _ask_driver()
+    built = CUDA in ort.get_available_providers()
+    if missing:
+        beside = "" if built else ", and the installed ONNX Runtime is the CPU package"
+        return Gpu(False, f"no NVIDIA GPU answers here: {missing}{beside}")
+    if not built:
+        return Gpu(
+            True,
+            f"an NVIDIA GPU answers, but the installed ONNX Runtime {ort.__version__} is the CPU package; "
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu",
+        )
+    return Gpu(True)
+
+
+def open_on_gpu(content: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    """A session that computes on the GPU.
+
+    Raises:
+        GpuError: there is no GPU, or ONNX Runtime cannot use it, or the model is damaged.
+    """
+    gpu = find_gpu()
+    if gpu.problem:
+        raise GpuError(gpu.problem, gpu.present)
+    missing = _preload_libraries()
+    try:
+        with _quiet():
+            # Without its fallback it raises the reason that it would print.
+            session = ort.InferenceSession(
+                content, options, providers=[CUDA, "CPUExecutionProvider"], enable_fallback=False
+            )
+    except Exception as error:
+        # ONNX Runtime raises a family of its own exceptions, all derived from Exception.
+        raise unusable(error) from None
+    if CUDA not in session.get_providers():
+        raise unusable(missing or "it does not say why")
+    # Nor may a failure in the middle of a painting be printed and hidden.
+    session.disable_fallback()
+    return session
+
+
+def unusable(reason: object) -> GpuError:
+    """The error for a GPU that answers and cannot be used."""
+    short = " ".join(str(reason).split())[:200]
+    return GpuError(f"an NVIDIA GPU answers, but ONNX Runtime cannot use it ({short}); {_advice()}")
+
+
+def _advice() -> str:
+    """Which CUDA the installed ONNX Runtime needs, and how to get it."""
+    version = _built_with()
+    needed = f"CUDA {version}" if version else "the CUDA version that its release notes name"
+    return f"it needs {needed} and cuDNN 9, which pip install 'onnxruntime-gpu[cuda,cudnn]' brings"
+
+
+@contextmanager
+def _quiet() -> Iterator[io.StringIO]:
+    """Catch what ONNX Runtime prints while it looks for CUDA; its log is off meanwhile."""
+    said = io.StringIO()
+    ort.set_default_logger_severity(_FATAL)
+    try:
+        with redirect_stdout(said):
+            yield said
+    finally:
+        # There is no way to ask what it was.
+        ort.set_default_logger_severity(_WARNING)
+
+
+def _preload_libraries() -> str:
+    """Load the CUDA libraries of pip packages; which are missing, or nothing."""
+    with _quiet() as said:
+        ort.preload_dlls()
+    # It tries pip's folders first and then the system's: what the second attempt prints is missing.
+    missing = dict.fromkeys(re.findall(r"Failed to load ([^\s/\\:]+):", said.getvalue()))
+    return f"{', '.join(missing)} cannot be loaded" if missing else ""
+
+
+def _ask_driver() -> str:
+    """Why there is no GPU to be had from the driver; empty if there is one."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return f"there is no driver ({_DRIVER})"
+    count = ctypes.c_int()
+    failure = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if failure not in (0, _NO_DEVICE):
+        return f"its driver fails with CUDA error {failure}; restart the machine, or install the driver again"
+    if failure or count.value < 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return "the driver has none" + (f" (CUDA_VISIBLE_DEVICES is {visible!r})" if visible is not None else "")
+    return ""
+
+
+def _built_with() -> str:
+    """The major CUDA version that the installed ONNX Runtime was built with; empty where it does not say."""
+    try:
+        from onnxruntime.capi import build_and_package_info
+    except ImportError:
+        return ""
+    return str(getattr(build_and_package_info, "cuda_version", "") or "").partition(".")[0]
