@@ -48,6 +48,12 @@ class ImageError(LpaintError):
     exit_code = ExitCode.SOME_FAILED
 
 
+class StreamError(LpaintError):
+    """Standard output cannot be written, for want of room say."""
+
+    exit_code = ExitCode.SOME_FAILED
+
+
 class ParamsError(LpaintError):
     """``params.yaml``, a profile or a command-line value is wrong."""
 

@@ -31,8 +31,8 @@ from lpaint.cli.options import (
     sized,
     wanted_size,
 )
-from lpaint.cli.streams import StreamError, complain, say
-from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError
+from lpaint.cli.streams import complain, say
+from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError, StreamError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,15 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 import typer
 
-from lpaint.errors import ExitCode, LpaintError
-
-
-class StreamError(LpaintError):
-    """Standard output cannot be written, for want of room say."""
+from lpaint.errors import ExitCode, StreamError
 
 
 def prepare() -> None:
@@ -25,7 +22,7 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it lasts as long as the process
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # it lasts as long as the process
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
