@@ -14,7 +14,16 @@ import pytest
 from commands import heed_interrupts
 from tiny import ROOT, write_params
 
-from lpaint.errors import DataError, DeviceError, ImageError, LpaintError, ModelError, ParamsError, TrainingError
+from lpaint.errors import (
+    DataError,
+    DeviceError,
+    ImageError,
+    LpaintError,
+    ModelError,
+    ParamsError,
+    StreamError,
+    TrainingError,
+)
 from lpaint.params import Params
 from lpaint.provenance import find_producer
 from lpaint.stage import run_stage, run_tracked
