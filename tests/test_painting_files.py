@@ -22,6 +22,7 @@ from lpaint.painting import picture as painting_picture
 from lpaint.painting.formats import LONGEST_STROKES_SIDE, READABLE, WRITABLE, check_size
 from lpaint.painting.image import write_pixels
 from lpaint.painting.painter import Strokes
+from lpaint.painting.pixelart import read_palette
 from lpaint.painting.strokefile import read_strokes, write_strokes
 
 FEW = ("--strokes", 3, "--device", "cpu", "--threads", 1)
@@ -166,6 +167,7 @@ def test_names_that_no_disk_takes_are_one_sentence(lpaint, tmp_path) -> None:
     ):
         outcome = lpaint(*arguments)
         assert outcome.code == code and outcome.sentence, arguments
+    assert lpaint("paint", f"{endless}.png", picture, *FEW).code == 1 and Path("a.painted.png").exists()
     with pytest.raises(ImageError, match="the name has 304 bytes"):
         Painter(device="cpu", threads=1).load(tmp_path / "a.json").save(tmp_path / f"{endless}.png")
 
@@ -326,13 +328,10 @@ def test_strokes_files_may_begin_with_a_byte_order_mark(lpaint, tmp_path, encodi
     assert Path("c.json").read_text(encoding="utf-8") == text
 
 
-def test_palettes_may_begin_with_a_byte_order_mark(lpaint, tmp_path) -> None:
-    picture = _wide(tmp_path / "a.png", 30)
-    for name, text in (("a.hex", "ff0000\n00ff00\n"), ("a.gpl", "GIMP Palette\n255 0 0\n0 255 0\n")):
-        Path(name).write_text(text, encoding="utf-8-sig")
-        lpaint("paint", picture, *FEW, "--pixel-art", 2, "--palette", name, "-o", "b.png", "--overwrite")
-        colours = np.unique(np.asarray(Image.open("b.png")).reshape(-1, 3), axis=0).tolist()
-        assert colours and all(colour in ([255, 0, 0], [0, 255, 0]) for colour in colours)
+@pytest.mark.parametrize("text", ["ff0000\n00ff00\n", "GIMP Palette\n255 0 0\n0 255 0\n"])
+def test_palettes_may_begin_with_a_byte_order_mark(tmp_path, text) -> None:
+    (tmp_path / "palette").write_text(text, encoding="utf-8-sig")
+    assert read_palette(tmp_path / "palette").tolist() == [[0, 255, 0], [255, 0, 0]]
 
 
 # Interruptions
@@ -396,6 +395,7 @@ def test_old_leavings_are_swept_from_where_paintings_go(lpaint, tmp_path) -> Non
 def _streams(tmp_path: Path, arguments: str, streams: str) -> subprocess.CompletedProcess[str]:
     """Call the command in a shell, with its streams redirected."""
     _wide(tmp_path / "a.png", 30)
+    shutil.copy(tmp_path / "a.png", tmp_path / "a.png.copy")
     few = " ".join(map(str, FEW))
     call = f"{sys.executable} -c 'from lpaint.cli import main; main()' {arguments.replace('FEW', few)} {streams}"
     # Buffered as users have it: what is left in the buffer fails once more when Python ends.
@@ -417,6 +417,7 @@ def _streams(tmp_path: Path, arguments: str, streams: str) -> subprocess.Complet
     [
         "paint a.png FEW -o -",
         "paint a.png FEW --out-dir out",
+        "paint a.png a.png.copy FEW --out-dir out",
         "paint a.png FEW --out-dir out --json",
         "info MODEL",
         "doctor",
@@ -432,7 +433,8 @@ def test_a_full_standard_output_is_one_sentence(tmp_path, arguments) -> None:
     assert done.returncode == 1 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     (sentence,) = [line for line in done.stderr.splitlines() if line != "painting on the CPU"]
     assert sentence.startswith("error: ") and "No space left on device" in sentence
-    assert listing(tmp_path) - {"a.png"} == ({"out/a.png"} if "out" in arguments.split() else set())
+    named = [Path(word) for word in arguments.split() if word.startswith("a.png")] if "--out-dir" in arguments else []
+    assert listing(tmp_path / "out") == {f"{path.stem}.png" for path in named}
 
 
 @pytest.mark.parametrize(
