@@ -18,7 +18,7 @@ from lpaint.errors import ImageError, ParamsError
 from lpaint.painting.fit import COLOUR
 from lpaint.painting.image import WHITE, Picture, from_pillow, read_picture, to_pixels
 from lpaint.painting.model import OnnxPainter, packaged_model
-from lpaint.painting.outputs import Saving, check_fit, check_output, check_place, save
+from lpaint.painting.outputs import Saving, check_fit, check_output, save
 from lpaint.painting.painter import EFFORT, Strokes, draw_strokes
 from lpaint.painting.picture import WORKING_SIDE, Painted, Plan, paint_picture
 from lpaint.painting.strokefile import check_family, read_strokes
@@ -94,7 +94,6 @@ class Artwork:
         saving = Saving(animate, fps, seconds, keep_alpha=True)
         for path in map(Path, paths):
             check_output(path, saving)
-            check_place(path)
             check_fit(path, saving, self._painted.height, self._painted.width)
         for path in map(Path, paths):
             save(path, self._model, self._painted, saving, self._alpha)

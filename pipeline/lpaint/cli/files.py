@@ -14,7 +14,7 @@ from lpaint.errors import DataError, ImageError, LpaintError, ParamsError
 from lpaint.files import is_partial, sweep
 from lpaint.painting.formats import is_picture
 from lpaint.painting.image import STDIO
-from lpaint.painting.outputs import Saving, check_output, check_place
+from lpaint.painting.outputs import Saving, check_kind, check_place
 
 # Kinds of what is left out of folders: one of it, several of it.
 _LEFT_OUT = {
@@ -150,7 +150,7 @@ def _check_outputs(jobs: list[Job], naming: Naming, saving: Saving) -> None:
     seen: dict[Path, Path] = {}
     for job in jobs:
         for output in job.outputs:
-            check_output(output, saving, f".{naming.formats[0]}" if output == STDIO else "")
+            check_kind(output, saving, f".{naming.formats[0]}" if output == STDIO else "")
             if output != STDIO and _same(output, job.source):
                 raise ParamsError(f"{job.source}: the painting would overwrite the picture; name another output")
             other = seen.setdefault(output, job.source)

@@ -56,7 +56,13 @@ class Saving:
         return self.keep_alpha and suffix in WRITABLE and WRITABLE[suffix].alpha and not self.is_film(suffix)
 
 
-def check_output(path: Path, saving: Saving, suffix: str = "") -> None:
+def check_output(path: Path, saving: Saving) -> None:
+    """Refuse an output that could not be written, before any work is done: ``check_kind`` and ``check_place``."""
+    check_kind(path, saving)
+    check_place(path)
+
+
+def check_kind(path: Path, saving: Saving, suffix: str = "") -> None:
     """Refuse an output whose kind cannot be written, or cannot hold what was asked for, before any work is done.
 
     ``suffix`` is that of standard output, which has none of its own.
@@ -96,7 +102,7 @@ def check_place(path: Path) -> None:
 
 
 def check_fit(path: Path, saving: Saving, height: int, width: int, suffix: str = "") -> None:
-    """Refuse an output that cannot hold a painting of this size, before it is painted; see ``check_output``.
+    """Refuse an output that cannot hold a painting of this size, before it is painted; see ``check_kind``.
 
     Raises:
         ImageError: too many pixels a side for the kind of file.
