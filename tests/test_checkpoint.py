@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -18,7 +17,6 @@ from torch import nn
 from lpaint.checkpoint import ResumeState, resume_state
 from lpaint.cli import main
 from lpaint.errors import TrainingError
-from lpaint.files import sweep
 from lpaint.restore import load_part
 from lpaint.resume import list_unfinished
 
@@ -148,16 +146,16 @@ def test_full_disk(tmp_path: Path) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / "models").mkdir()
-    left, ours = (tmp_path / f"models/.actor.{pid}.partial.safetensors" for pid in (dead.pid, os.getpid()))
-    for path in (left, ours, tmp_path / ".hidden", tmp_path / "a.partial"):
-        path.touch()
-    sweep(tmp_path / "models")
-    sweep(tmp_path / "nowhere")
-    assert not left.exists() and ours.exists() and len(list(tmp_path.iterdir())) == 3
+def test_a_training_removes_what_a_killed_one_left_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with resume_state("train_agent", {"seed": 0}) as resume:
+        resume.save({"step": 1})
+    left = resume.directory / ".lpaint-7-0123abcd.partial.pt"
+    left.touch()
+    with resume_state("train_agent", {"seed": 0}) as resume:
+        assert not left.exists() and resume.load("cpu") == {"step": 1}
 
 
 @pytest.fixture

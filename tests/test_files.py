@@ -3,7 +3,9 @@
 import fcntl
 import json
 import multiprocessing
+import os
 import threading
+import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from torch import nn
 
 from lpaint.checkpoint import generator_state, restore_generator, resume_state
 from lpaint.errors import ModelError
-from lpaint.files import replacing, write_json, write_text
+from lpaint.files import is_partial, replacing, sweep, write_json, write_text
 from lpaint.paths import repository_root, resolve_data_path, resume_directory
 from lpaint.weights import load_weights, save_weights
 
@@ -50,6 +52,49 @@ def test_linked_original_is_left_alone(tmp_path: Path) -> None:
         link(tmp_path / name, cached)
         write_text(tmp_path / name, "new")
         assert (tmp_path / name).read_text() == "new" and cached.read_text() == "cached"
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "a" * 251 + ".txt", "画" * 85, "a." + "b" * 253])
+def test_names_may_be_as_long_as_the_disk_takes(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "long")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_empty_file_is_written_too_and_two_writers_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "report.txt"
+    write_text(path, "")
+    assert path.read_text() == ""
+    with replacing(path) as one, replacing(path) as other:
+        assert one != other and is_partial(one) and not is_partial(path)
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_swept_is_old_and_nobodys(tmp_path: Path) -> None:
+    names = (
+        ".lpaint-7-0123abcd.partial.png",
+        ".actor.7.partial.safetensors",
+        ".hidden",
+        ".a.partial",
+        "a.7.partial.png",
+    )
+    old, earlier, *others = (tmp_path / name for name in names)
+    for path in (old, earlier, *others):
+        path.touch()
+    sweep(tmp_path / "nowhere")
+    sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5, "fresh ones stay"
+    with replacing(tmp_path / "mine") as mine:
+        mine.touch()
+        for path in tmp_path.iterdir():
+            os.utime(path, (time.time() - 90_000,) * 2)
+        sweep(tmp_path)
+        # This process's file is as old, but locked; the numbers in the others' names are not asked.
+        assert set(tmp_path.iterdir()) == {mine, *others}
+        sweep(tmp_path, idle=0)
+        assert mine.exists()
+    assert (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -315,10 +315,11 @@ def _start(root: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=heed_interrupts,
+        start_new_session=True,
     )
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_killed_stage_leaves_no_workers_and_goes_on(root: Path, signum: signal.Signals) -> None:
     entries = {f"{i:06d}.jpg": jpeg(i % 250, 640, 480) for i in range(3000)}
     write_zip(root / "faces.zip", entries)
@@ -330,7 +331,11 @@ def test_a_killed_stage_leaves_no_workers_and_goes_on(root: Path, signum: signal
         assert stage.poll() is None, stage.communicate()
         time.sleep(0.01)
     children = psutil.Process(stage.pid).children(recursive=True)
-    stage.send_signal(signum)
+    if signum == signal.SIGHUP:
+        # A terminal that is closed tells the workers, too.
+        os.killpg(stage.pid, signum)
+    else:
+        stage.send_signal(signum)
     out, err = stage.communicate(timeout=60)
     _, left = psutil.wait_procs(children, timeout=30)
     assert not left and not (root / "data/prepared").exists()

@@ -46,9 +46,9 @@ def test_one_painting_in_every_kind_of_file(lpaint, actor, picture) -> None:
 
 
 def test_animated_webp_only_if_asked_for(lpaint, actor, picture) -> None:
-    options = ("--onnx", actor, "--strokes", 8, "--seconds", 1)
+    options = ("--onnx", actor, "--strokes", 8)
     lpaint("paint", picture, *options, "-o", "still.webp")
-    lpaint("paint", picture, *options, "-o", "film.webp", "--animate")
+    lpaint("paint", picture, *options, "-o", "film.webp", "--animate", "--seconds", 1)
     assert Image.open("still.webp").n_frames == 1 < Image.open("film.webp").n_frames
 
 

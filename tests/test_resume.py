@@ -272,7 +272,7 @@ def test_metrics_that_are_not_always_logged_are_means_of_what_was() -> None:
     assert metrics.read() == {"critic": 1.5, "actor": 5.0}
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_training_with_a_checkpoint(
     chain: Path, tmp_path: Path, signum: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,16 @@ import pytest
 from commands import heed_interrupts
 from tiny import ROOT, write_params
 
-from lpaint.errors import DataError, DeviceError, ImageError, LpaintError, ModelError, ParamsError, TrainingError
+from lpaint.errors import (
+    DataError,
+    DeviceError,
+    ImageError,
+    LpaintError,
+    ModelError,
+    ParamsError,
+    StreamError,
+    TrainingError,
+)
 from lpaint.params import Params
 from lpaint.provenance import find_producer
 from lpaint.stage import run_stage, run_tracked
@@ -23,6 +32,7 @@ from lpaint.tracking import Tracker
 ERRORS = [
     (TrainingError("loss: is bad; stop"), 1),
     (ImageError("picture: is bad; take another"), 1),
+    (StreamError("output: is bad; make room"), 1),
     (ParamsError("params: are bad; mend"), 2),
     (ModelError("model: is bad; train"), 3),
     (DeviceError("device: is bad; buy"), 4),
@@ -152,7 +162,7 @@ run_stage("train_agent", run)
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_terminated_stage_closes_its_run(store: Path, signum: signal.Signals) -> None:
     stage = _start(store, _STAGE % 60)
     assert stage.stdout is not None

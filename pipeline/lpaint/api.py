@@ -20,7 +20,7 @@ from lpaint.errors import ImageError, ParamsError
 from lpaint.painting.fit import COLOUR
 from lpaint.painting.image import Picture, from_pillow, read_picture, to_pixels
 from lpaint.painting.model import OnnxPainter, packaged_model
-from lpaint.painting.outputs import Saving, check_output, save
+from lpaint.painting.outputs import Saving, check_fit, check_output, save
 from lpaint.painting.painter import EFFORT, Strokes, draw_strokes
 from lpaint.painting.picture import WORKING_SIDE, Painted, Plan, paint_picture
 from lpaint.painting.strokefile import check_family, read_strokes
@@ -88,12 +88,15 @@ class Artwork:
             fps, seconds: of time-lapses. ``animate``: WebP becomes one.
 
         Raises:
-            ParamsError: a suffix that cannot be written.
-            ImageError: a file that cannot be written.
+            ParamsError: a suffix that cannot be written, or a time-lapse of too many frames.
+            ImageError: a file that cannot be written, or is of a kind that cannot be so large.
+
+        All paths are checked before the first one is written.
         """
         saving = Saving(animate, fps, seconds, keep_alpha=True)
         for path in map(Path, paths):
             check_output(path, saving)
+            check_fit(path, saving, self._painted.height, self._painted.width)
         for path in map(Path, paths):
             save(path, self._model, self._painted, saving, self._alpha)
 

@@ -4,7 +4,23 @@ A message is one sentence that says what was wrong, where, and what to do about 
 ``LpaintError`` is a bug and keeps its traceback.
 """
 
+import errno
 from enum import IntEnum
+
+# Of a full, read-only or failing disk, of files that may not be touched and of names that no disk takes: the machine's
+# or the input's fault, not the program's.
+DISK_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOTDIR,
+}
 
 
 class ExitCode(IntEnum):
@@ -16,6 +32,7 @@ class ExitCode(IntEnum):
     MODEL = 3
     DEVICE = 4
     DATA = 5
+    UNFORESEEN = 70
     INTERRUPTED = 130
 
 
@@ -27,6 +44,12 @@ class LpaintError(Exception):
 
 class ImageError(LpaintError):
     """An input picture cannot be read or an output picture cannot be written."""
+
+    exit_code = ExitCode.SOME_FAILED
+
+
+class StreamError(LpaintError):
+    """Standard output cannot be written, for want of room say."""
 
     exit_code = ExitCode.SOME_FAILED
 

@@ -1,41 +1,95 @@
 """Outputs appear whole or not at all: written under a temporary name beside the target, then renamed."""
 
+import errno
+import fcntl
 import json
 import os
 import re
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_TEMPORARY = re.compile(r"\..+\.(\d+)\.partial(?:\..*)?")
+# `.lpaint-PROCESS-TOKEN.partial.SUFFIX`; earlier versions wrote `.STEM.PROCESS.partial.SUFFIX`.
+_PARTIAL = re.compile(r"\.(?:lpaint-\d+-[0-9a-f]+|.+\.\d+)\.partial(?:\..*)?", re.DOTALL)
+# Writers choose their format by the suffix; a longer one than this is no format's.
+_LONGEST_SUFFIX = 32
+_DAY = 86400.0
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path with ``path``'s suffix; on success it is flushed to disk and renamed to ``path``.
 
+    The temporary name is short whatever ``path`` is called. The file is there from the beginning, empty, and locked
+    (``flock``) until the end, so that ``sweep`` can tell it from what a killed process left.
+
     On any exception, ``KeyboardInterrupt`` included, the temporary file is removed and ``path`` is left as it was.
+
+    Raises:
+        FileNotFoundError: nothing was written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = path.with_name(_temporary_name(path.suffix))
+    handle = -1
     try:
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        # Some network disks have no locks; there the file's age protects it.
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # An hour ago is a time that no writer leaves: it tells an empty file from one that nobody wrote.
+        untouched = int(time.time() - 3600) * 10**9
+        os.utime(temporary, ns=(untouched, untouched))
         yield temporary
         with temporary.open("rb+") as stream:
+            if os.fstat(stream.fileno()).st_mtime_ns == untouched:
+                raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
             os.fsync(stream.fileno())
         temporary.replace(path)
         _flush_names(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left of their writing in ``folder``, which need not be there."""
-    for path in folder.glob(".*.partial*"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and not is_running(int(match[1])):
-            path.unlink(missing_ok=True)
+def is_partial(path: Path) -> bool:
+    """Whether a file's name is one that ``replacing`` gives to a file that is being written."""
+    return _PARTIAL.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path, idle: float = _DAY) -> None:
+    """Remove what killed processes left of their writing in ``folder``, which need not be there.
+
+    A file is removed only if no process of any machine has it locked, and nobody has written to it for ``idle``
+    seconds. The number of the process is not asked: it may belong to another machine or container, or to a process
+    that was started later.
+
+    Args:
+        folder: where to look; not the folders in it.
+        idle: 0 only where the caller alone writes in ``folder``.
+    """
+    found: list[Path] = []
+    with suppress(OSError):
+        found += folder.glob(".*.partial*")
+    for path in found:
+        # Where it is locked, gone, or not ours to open, it stays.
+        with suppress(OSError):
+            if not is_partial(path) or path.is_symlink() or not path.is_file():
+                continue
+            with path.open("rb+") as stream:
+                if not idle or time.time() - os.fstat(stream.fileno()).st_mtime >= idle:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
+
+
+def _temporary_name(suffix: str) -> str:
+    kept = suffix if len(os.fsencode(suffix)) <= _LONGEST_SUFFIX else ""
+    return f".lpaint-{os.getpid()}-{secrets.token_hex(4)}.partial{kept}"
 
 
 def _flush_names(folder: Path) -> None:

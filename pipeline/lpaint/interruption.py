@@ -1,15 +1,16 @@
-"""Ctrl-C and SIGTERM that wait for a good moment."""
+"""Ctrl-C, SIGTERM and SIGHUP: an orderly end, at once or at a good moment."""
 
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What asks a process to end: the system, and a terminal that is closed.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Interruption:
 
 @contextmanager
 def deferred(promise: str) -> Iterator[Interruption]:
-    """Within, a first SIGINT or SIGTERM is only noted, for the work to end at its next good moment.
+    """Within, a first SIGINT, SIGTERM or SIGHUP is only noted, for the work to end at its next good moment.
 
     A second one raises KeyboardInterrupt at once. Signals reach the main thread alone; in another, nothing is deferred.
 
@@ -38,14 +39,44 @@ def deferred(promise: str) -> Iterator[Interruption]:
             interrupt(signum, frame)
         interruption.requested = True
         if promise:
-            print(f"\n{promise}; once more to stop at once", file=sys.stderr, flush=True)
+            # After SIGHUP there is no terminal to tell.
+            with suppress(OSError):
+                print(f"\n{promise}; once more to stop at once", file=sys.stderr, flush=True)
 
-    before = {each: signal.signal(each, note) for each in _SIGNALS}
-    try:
+    with _handling(note, signal.SIGINT, *_ENDING):
         yield interruption
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does: what is half-written is removed.
+
+    While that happens, further ones are ignored. In another thread than the main one, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        for each in _ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        interrupt(signum, frame)
+
+    with _handling(end, *_ENDING):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Handle signals, and restore their handlers. A SIGHUP that is ignored stays so: it is nohup's."""
+    heeded = [each for each in signals if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, handler) for each in heeded}
+    try:
+        yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for each, former in before.items():
+            # None: it was not set from Python.
+            signal.signal(each, former if former is not None else signal.SIG_DFL)
 
 
 def interrupt(signum: int, frame: FrameType | None) -> NoReturn:

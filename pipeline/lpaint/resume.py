@@ -55,7 +55,8 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        sweep(directory)
+        # The lock says that nobody else writes here.
+        sweep(directory, idle=0)
         if not (directory / NOTE).exists():
             take_note(directory, stage, key, "begun")
         yield directory

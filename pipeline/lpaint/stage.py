@@ -1,24 +1,20 @@
 """How every stage runs: parameters in, one typed function, a tracked run, errors as one sentence."""
 
-import errno
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from lpaint.errors import ExitCode, LpaintError, ParamsError
+from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError
 from lpaint.files import sweep
-from lpaint.interruption import interrupt
+from lpaint.interruption import orderly_end
 from lpaint.params import Params, load_params
 from lpaint.paths import foreign_code
 from lpaint.provenance import remember_output
 from lpaint.tracking import NullTracker, Tracker, start_run
 
 _OUTPUT_FOLDERS = ("data", "data/prepared", "models", "reports", "reports/*", "exports")
-# Of a full, read-only or failing disk, and of files that may not be touched: the machine's fault, not the program's.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 Run = Callable[[Params, Tracker], None]
 
 
@@ -47,15 +43,15 @@ def run_stage(
 @contextmanager
 def telling(name: str) -> Iterator[None]:
     """Exit with an error's documented code after one sentence on it; interruptions are told, too."""
-    # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
-    signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
+        with orderly_end():
+            yield
     except LpaintError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         print(

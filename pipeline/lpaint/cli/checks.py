@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lpaint.cli.options import Onnx, show_table
+from lpaint.cli.streams import say
 from lpaint.errors import ExitCode
 
 
@@ -31,6 +32,6 @@ def doctor(
 
     findings = examine(onnx, fix)
     for finding in findings:
-        typer.echo(f"{'ok     ' if finding.fine else 'PROBLEM'}  {finding.subject}: {finding.text}")
+        say(f"{'ok     ' if finding.fine else 'PROBLEM'}  {finding.subject}: {finding.text}")
     if not all(finding.fine for finding in findings):
         raise typer.Exit(ExitCode.SOME_FAILED)

@@ -1,11 +1,13 @@
 """``lpaint render`` and ``lpaint replay``: paintings drawn again from their strokes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lpaint.cli.options import (
+    DEFAULT_FPS,
+    DEFAULT_SECONDS,
     Animate,
     Device,
     DeviceOption,
@@ -16,11 +18,17 @@ from lpaint.cli.options import (
     Seconds,
     Size,
     Threads,
+    Wanted,
+    film_options,
     load_model,
     sized,
     wanted_size,
 )
+from lpaint.cli.streams import say
 from lpaint.errors import ParamsError
+
+if TYPE_CHECKING:
+    from lpaint.painting.outputs import Saving
 
 
 def render(
@@ -35,31 +43,18 @@ def render(
     size: Size = None,
     scale: Scale = None,
     animate: Animate = False,
-    fps: Fps = 25.0,
-    seconds: Seconds = 8.0,
+    fps: Fps = None,
+    seconds: Seconds = None,
     overwrite: Overwrite = False,
     device: DeviceOption = Device.auto,
     threads: Threads = 0,
 ) -> None:
     """Draw a painting's strokes again, at any size and as any kind of file."""
-    from lpaint.cli.files import Job, outputs_to_write
-    from lpaint.painting.outputs import Saving, check_output, save
-    from lpaint.painting.picture import Painted
-    from lpaint.painting.strokefile import check_family, read_strokes
+    from lpaint.painting.outputs import Saving
 
     wanted = wanted_size(size, scale)
-    saving = Saving(animate, fps, seconds)
-    for path in output:
-        check_output(path, saving)
-    targets = outputs_to_write(Job(file, tuple(output)), overwrite, skip_existing=False)
-    found = read_strokes(file)
-    model = load_model(onnx, device, threads, announce=False)
-    check_family(file, found, model.family, model.parameters)
-    height, width = sized(wanted, found.height, found.width)
-    painted = Painted(found.strokes, height, width)
-    for path in targets:
-        save(path, model, painted, saving)
-        typer.echo(f"{path}: {len(found.strokes)} strokes")
+    saving = Saving(animate, *film_options(animate, fps, seconds, {path.suffix.lower() for path in output}))
+    _draw(file, output, wanted, saving, overwrite, onnx, device, threads)
 
 
 def replay(
@@ -70,16 +65,51 @@ def replay(
     ] = None,
     onnx: Onnx = None,
     size: Size = None,
-    fps: Fps = 25.0,
-    seconds: Seconds = 8.0,
+    fps: Fps = None,
+    seconds: Seconds = None,
     overwrite: Overwrite = False,
     device: DeviceOption = Device.auto,
     threads: Threads = 0,
 ) -> None:
     """Make the time-lapse of a painting from its strokes."""
     from lpaint.painting.film import FILMS
+    from lpaint.painting.outputs import Saving
 
     target = output or Path(f"{file.stem}.mp4")
     if target.suffix.lower() not in FILMS:
         raise ParamsError(f"{target}: is no time-lapse; use {', '.join(FILMS)}")
-    render(file, [target], onnx, size, None, True, fps, seconds, overwrite, device, threads)
+    saving = Saving(True, fps or DEFAULT_FPS, seconds or DEFAULT_SECONDS)
+    _draw(file, [target], wanted_size(size, None), saving, overwrite, onnx, device, threads)
+
+
+def _draw(
+    file: Path,
+    outputs: list[Path],
+    wanted: Wanted,
+    saving: "Saving",
+    overwrite: bool,
+    onnx: Path | None,
+    device: Device,
+    threads: int,
+) -> None:
+    from lpaint.cli.files import Job, outputs_to_write, sweep_outputs
+    from lpaint.painting.outputs import check_fit, check_output, save
+    from lpaint.painting.picture import Painted
+    from lpaint.painting.strokefile import check_family, read_strokes
+
+    if len(set(outputs)) < len(outputs):
+        raise ParamsError("-o: the same output is named twice")
+    for path in outputs:
+        check_output(path, saving)
+    targets = outputs_to_write(Job(file, tuple(outputs)), overwrite, skip_existing=False)
+    found = read_strokes(file)
+    height, width = sized(wanted, found.height, found.width)
+    for path in targets:
+        check_fit(path, saving, height, width)
+    model = load_model(onnx, device, threads, announce=False)
+    check_family(file, found, model.family, model.parameters)
+    sweep_outputs(targets)
+    painted = Painted(found.strokes, height, width)
+    for path in targets:
+        save(path, model, painted, saving)
+        say(f"{path}: {len(found.strokes)} strokes")

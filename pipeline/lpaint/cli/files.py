@@ -1,19 +1,49 @@
 """Which files ``lpaint paint`` reads and writes, worked out before any work is done."""
 
-from dataclasses import dataclass
+import errno
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from lpaint.errors import DataError, ImageError, ParamsError
-from lpaint.painting.image import STDIO, is_picture
-from lpaint.painting.outputs import Saving, check_output
+from lpaint.errors import DataError, ImageError, LpaintError, ParamsError
+from lpaint.files import is_partial, sweep
+from lpaint.painting.formats import is_picture
+from lpaint.painting.image import STDIO
+from lpaint.painting.outputs import Saving, check_kind, check_place
+
+# Kinds of what is left out of folders: one of it, several of it.
+_LEFT_OUT = {
+    "hidden": ("hidden picture", "hidden pictures"),
+    "partial": ("half-written file of an interrupted lpaint", "half-written files of an interrupted lpaint"),
+    "link": ("broken link", "broken links"),
+    "special": ("device or pipe", "devices and pipes"),
+    "other": ("file of another kind", "files of other kinds"),
+    "folder": ("folder, into which --recursive looks", "folders, into which --recursive looks"),
+    "hidden_folder": ("hidden folder", "hidden folders"),
+    "linked_folder": ("link to a folder", "links to folders"),
+    "unreadable_folder": ("folder that cannot be opened", "folders that cannot be opened"),
+    "out_dir": ("the folder of the paintings", "the folder of the paintings, found several times"),
+    "named_twice": ("picture that was named twice", "pictures that were named twice"),
+}
+_MOST_SUFFIXES = 5
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture, and the files that its painting is written to; ``-`` is standard input or output."""
+    """A picture, and the files that its painting is written to; ``-`` is standard input or output.
+
+    ``makes_folder``: the outputs' folder is made where it is missing. ``problem``: why there is nothing to paint.
+    """
 
     source: Path
     outputs: tuple[Path, ...]
+    makes_folder: bool = False
+    problem: LpaintError | None = None
 
 
 @dataclass(frozen=True)
@@ -24,49 +54,167 @@ class Naming:
     out_dir: Path | None = None
     formats: tuple[str, ...] = ("png",)
 
+    @property
+    def suffixes(self) -> set[str]:
+        """Suffixes of the files that are written, in lower case."""
+        named = {path.suffix.lower() for path in self.outputs if path != STDIO}
+        if STDIO in self.outputs:
+            named.add(f".{self.formats[0]}")
+        return named or {f".{form}" for form in self.formats}
 
-def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Saving) -> list[Job]:
-    """A job for each picture; folders are replaced by the pictures in them, sorted by name.
+
+@dataclass
+class LeftOut:
+    """What was found in folders and is not painted: how many of each kind, and the suffixes of other files."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    suffixes: set[str] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        parts = []
+        for kind, words in _LEFT_OUT.items():
+            if count := self.counts[kind]:
+                number = "" if kind == "out_dir" else f"{count} "
+                parts.append(f"{number}{words[count > 1]}")
+                if kind == "other":
+                    parts[-1] += f" ({self._suffixes()})"
+        return ", ".join(parts)
+
+    def _suffixes(self) -> str:
+        named = sorted(suffix or "no suffix" for suffix in self.suffixes)
+        return ", ".join(named[:_MOST_SUFFIXES]) + (", ..." if len(named) > _MOST_SUFFIXES else "")
+
+
+def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Saving) -> tuple[list[Job], LeftOut]:
+    """A job for each picture, and what is left out; folders are replaced by the pictures in them, sorted by name.
+
+    A picture that is named twice is painted once. A folder without pictures is a job with a problem.
 
     Raises:
         ParamsError: options that contradict each other, two pictures with one output, or a suffix nobody can write.
-        ImageError: a folder that does not exist.
-        DataError: a folder without pictures.
+        DataError: there is no picture at all.
     """
-    pictures = [found for image in images for found in _pictures(image, recursive)]
+    _check_naming(images, naming)
+    left_out = LeftOut()
+    jobs = []
+    known: set[tuple[str, str]] = set()
+    for image in images:
+        if not _is_folder(image):
+            found = [(image, Path())]
+        else:
+            left_here = LeftOut()
+            found = sorted(_pictures(image, recursive, naming.out_dir, left_here))
+            if not found:
+                jobs.append(Job(image, (), problem=_no_pictures(image, recursive, left_here)))
+            left_out.counts += left_here.counts
+            left_out.suffixes |= left_here.suffixes
+        for source, place in found:
+            # Two links are two pictures, two ways to one place are not.
+            key = (os.path.realpath(source.parent), source.name)
+            if source != STDIO and key in known:
+                left_out.counts["named_twice"] += 1
+                continue
+            known.add(key)
+            jobs.append(Job(source, _outputs(source, place, naming), naming.out_dir is not None))
+    problems = [job.problem for job in jobs if job.problem is not None]
+    pictures = len(jobs) - len(problems)
+    if not pictures:
+        raise problems[0]
+    if naming.outputs and pictures > 1:
+        raise ParamsError(f"-o names the painting of one picture, but there are {pictures}; use --out-dir")
+    _check_outputs(jobs, naming, saving)
+    if naming.out_dir is not None:
+        _make(naming.out_dir)
+    return jobs, left_out
+
+
+def _check_naming(images: list[Path], naming: Naming) -> None:
     if naming.outputs and naming.out_dir is not None:
         raise ParamsError("-o names files and --out-dir a folder; give the one or the other")
-    if naming.outputs and (len(pictures) > 1 or images[0].is_dir()):
-        raise ParamsError(f"-o names the painting of one picture, but there are {len(pictures)}; use --out-dir")
-    if any(image.is_dir() for image in images) and naming.out_dir is None:
+    folders = [image for image in images if _is_folder(image)]
+    if folders and naming.out_dir is None:
+        if naming.outputs:
+            raise ParamsError(f"-o names the painting of one picture, but {folders[0]} is a folder; use --out-dir")
         raise ParamsError("paintings of a folder's pictures need a folder of their own; name it by --out-dir")
-    jobs = [Job(source, _outputs(source, place, naming)) for source, place in pictures]
+    for folder in folders:
+        if naming.out_dir is not None and _same(folder, naming.out_dir):
+            raise ParamsError(
+                f"--out-dir {naming.out_dir}: is the folder of the pictures, and the next run would paint the "
+                f"paintings; name another, such as {folder / 'painted'}"
+            )
+    if len(set(naming.outputs)) < len(naming.outputs):
+        raise ParamsError("-o: the same output is named twice")
+
+
+def _check_outputs(jobs: list[Job], naming: Naming, saving: Saving) -> None:
     seen: dict[Path, Path] = {}
     for job in jobs:
         for output in job.outputs:
-            if output != STDIO:
-                if naming.out_dir is not None:
-                    _make(output.parent)
-                check_output(output, saving)
-                if output.exists() and job.source.exists() and output.samefile(job.source):
-                    raise ParamsError(f"{job.source}: the painting would overwrite the picture; name another output")
+            check_kind(output, saving, f".{naming.formats[0]}" if output == STDIO else "")
+            if output != STDIO and _same(output, job.source):
+                raise ParamsError(f"{job.source}: the painting would overwrite the picture; name another output")
             other = seen.setdefault(output, job.source)
             if other is not job.source:
                 raise ParamsError(f"{other} and {job.source} would both be painted to {output}; rename one of them")
-        if len(set(job.outputs)) < len(job.outputs):
-            raise ParamsError(f"{job.source}: the same output is named twice")
-    return jobs
 
 
-def _pictures(image: Path, recursive: bool) -> list[tuple[Path, Path]]:
-    """Pictures at a path, each with its folder relative to it."""
-    if not image.is_dir():
-        return [(image, Path())]
-    found = sorted(path for path in (image.rglob("*") if recursive else image.iterdir()) if is_picture(path))
-    if not found:
-        deeper = "" if recursive else "; --recursive looks into the folders in it"
-        raise DataError(f"{image}: holds no pictures{deeper}")
-    return [(path, path.parent.relative_to(image)) for path in found]
+def _pictures(top: Path, recursive: bool, out_dir: Path | None, left_out: LeftOut) -> Iterator[tuple[Path, Path]]:
+    """Pictures in a folder, each with its folder relative to it; the folder of the paintings is left out."""
+
+    def refused(_: OSError) -> None:
+        left_out.counts["unreadable_folder"] += 1
+
+    for base, folders, files in os.walk(top, onerror=refused):
+        here = Path(base)
+        entered = []
+        for name in folders:
+            path = here / name
+            kind = "out_dir" if out_dir is not None and _same(path, out_dir) else _folder_kind(path, recursive)
+            if kind:
+                left_out.counts[kind] += 1
+            else:
+                entered.append(name)
+        folders[:] = entered
+        for name in files:
+            path = here / name
+            kind = _file_kind(path)
+            if not kind:
+                yield path, here.relative_to(top)
+            elif kind != "system":
+                left_out.counts[kind] += 1
+                if kind == "other":
+                    left_out.suffixes.add(path.suffix.lower())
+
+
+def _folder_kind(path: Path, recursive: bool) -> str:
+    """Why a folder in a folder is not entered; empty if it is."""
+    if path.name.startswith("."):
+        return "hidden_folder"
+    if not recursive:
+        return "folder"
+    return "linked_folder" if path.is_symlink() else ""
+
+
+def _file_kind(path: Path) -> str:
+    """Why a file in a folder is not painted, a key of ``_LEFT_OUT`` or ``system``; empty if it is."""
+    if is_partial(path):
+        return "partial"
+    if path.name.startswith("."):
+        # ._photo.jpg holds what macOS knows of photo.jpg; .DS_Store and the like are not worth a word.
+        return "hidden" if is_picture(path) else "system"
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "link"
+    if not is_picture(path):
+        return "system" if path.name in ("Thumbs.db", "desktop.ini") else "other"
+    return "" if stat.S_ISREG(mode) else "special"
+
+
+def _no_pictures(folder: Path, recursive: bool, left_out: LeftOut) -> DataError:
+    besides = f" (left out: {left_out})" if str(left_out) else ""
+    deeper = "" if recursive else "; --recursive looks into the folders in it"
+    return DataError(f"{folder}: holds no pictures{besides}{deeper}")
 
 
 def _outputs(source: Path, place: Path, naming: Naming) -> tuple[Path, ...]:
@@ -87,21 +235,78 @@ def _make(folder: Path) -> None:
         raise ParamsError(f"{folder}: cannot be made a folder ({error.strerror}); name another --out-dir") from None
 
 
+def _is_folder(path: Path) -> bool:
+    """``Path.is_dir``; what has no answer, as a name that is too long, is none."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file or folder; not where one of them does not exist."""
+    with suppress(OSError):
+        return one.samefile(other)
+    return False
+
+
+def check_source(job: Job) -> None:
+    """Refuse a picture that there is no sense in opening.
+
+    Raises:
+        LpaintError: the job's own problem, or that its file cannot be read.
+    """
+    if job.problem is not None:
+        raise job.problem
+    if is_partial(job.source):
+        raise ImageError(f"{job.source}: is a half-written file that an interrupted lpaint left; delete it")
+    if job.source == STDIO:
+        if sys.stdin is None:
+            raise ImageError("standard input is closed; give it a picture by < FILE")
+    else:
+        try:
+            job.source.stat()
+        except FileNotFoundError:
+            if job.source.is_symlink():
+                raise ImageError(f"{job.source}: the link leads to a file that is not there; mend it") from None
+            raise ImageError(f"{job.source}: there is no such file; check the name") from None
+        except OSError as error:
+            loops = error.errno == errno.ELOOP
+            reason = "the link leads back to itself" if loops else error.strerror
+            raise ImageError(f"{job.source}: cannot be read ({reason}); check the name and the permissions") from None
+
+
 def outputs_to_write(job: Job, overwrite: bool, skip_existing: bool) -> list[Path]:
     """Those of a job's outputs that may be written; empty where there is nothing left to do.
 
     Raises:
-        ImageError: an output is there already, and may neither be overwritten nor skipped.
+        ImageError: an output cannot be there, or is there already and may neither be overwritten nor skipped.
     """
     wanted = []
     for output in job.outputs:
-        if output == STDIO or not output.exists():
+        if output == STDIO:
             wanted.append(output)
             continue
-        if output.is_dir():
-            raise ImageError(f"{output}: is a folder; name a file")
+        if job.makes_folder:
+            _mirror(output.parent)
+        check_place(output)
+        if not output.exists():
+            wanted.append(output)
+            continue
         if not overwrite and not skip_existing:
             raise ImageError(f"{output}: is there already; say --overwrite or --skip-existing, or name another output")
         if overwrite:
             wanted.append(output)
     return wanted
+
+
+def _mirror(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be made a folder ({error.strerror}); make room for it") from None
+
+
+def sweep_outputs(outputs: Iterable[Path]) -> None:
+    """Remove what killed runs left where paintings are about to be written."""
+    for folder in {output.parent for output in outputs if output != STDIO}:
+        sweep(folder)

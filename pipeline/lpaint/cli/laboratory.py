@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lpaint.cli.options import show_table
+from lpaint.cli.streams import say
 from lpaint.errors import ParamsError
 
 track_app = typer.Typer(help="Tracked runs.", no_args_is_help=True, rich_markup_mode=None)
@@ -51,12 +52,12 @@ def strokes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
             }
             for family in families
         }
-        typer.echo(json.dumps(described, indent=2))
+        say(json.dumps(described, indent=2))
         return
     for family in families:
-        typer.echo(f"{family.name}: {family.summary}; {family.parameters} numbers, the last three red, green, blue")
+        say(f"{family.name}: {family.summary}; {family.parameters} numbers, the last three red, green, blue")
         for parameter in family.shape:
-            typer.echo(f"  {parameter.name:<9}{parameter.meaning}")
+            say(f"  {parameter.name:<9}{parameter.meaning}")
 
 
 def gans(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -72,8 +73,10 @@ def bench(
         str | None, typer.Option(help="Measure at the sizes of a profile.  [default: of params.yaml]")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed repetitions, of which the median counts.")] = 5,
-    pictures: Annotated[int, typer.Option(min=64, help="prepare: how many pictures.")] = 2000,
-    onnx: Annotated[Path, typer.Option(help="paint: the trained agent.", metavar="FILE")] = Path("exports/actor.onnx"),
+    pictures: Annotated[int | None, typer.Option(min=64, help="prepare: how many pictures.  [default: 2000]")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="paint: the trained agent.  [default: exports/actor.onnx]", metavar="FILE")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
 ) -> None:
     """Measure speed on this machine: training, painting, drawing strokes, replay, GANs or preparation."""
@@ -81,6 +84,9 @@ def bench(
     from lpaint.params import load_params
     from lpaint.profiles import params_with
 
+    for name, given, place in (("--pictures", pictures, Benchmark.prepare), ("--onnx", onnx, Benchmark.paint)):
+        if given is not None and what is not place:
+            raise ParamsError(f"{name} is for bench {place}, not for bench {what}; leave it out")
     params = params_with(Path(), profile) if profile is not None else load_params(Path("params.yaml"))
     compute = choose_compute(params.base)
     if what is Benchmark.train:
@@ -90,7 +96,7 @@ def bench(
     elif what is Benchmark.paint:
         from lpaint.bench.painting import bench_painting
 
-        report = bench_painting(onnx, params.base.device, params.base.threads, repeats)
+        report = bench_painting(onnx or Path("exports/actor.onnx"), params.base.device, params.base.threads, repeats)
     elif what is Benchmark.render:
         from lpaint.bench.rendering import bench_rendering
 
@@ -106,10 +112,10 @@ def bench(
     else:
         from lpaint.bench.preparing import bench_preparing
 
-        report = bench_preparing(params, pictures)
-    typer.echo(report.table())
+        report = bench_preparing(params, pictures or 2000)
     if json_file is not None:
         report.save(json_file)
+    say(report.table())
 
 
 def compare(
@@ -142,7 +148,7 @@ def compare(
     names = [name.strip() for name in by.split(",") if name.strip()]
     if not names:
         raise ParamsError("--by: name at least one parameter, e.g. gan")
-    typer.echo(compare_runs(out, tracking_uri, names, _conditions(where or []), strokes, _numbers(levels), chosen))
+    say(compare_runs(out, tracking_uri, names, _conditions(where or []), strokes, _numbers(levels), chosen))
 
 
 def promote(
@@ -154,7 +160,7 @@ def promote(
     from lpaint.promotion import promote as promote_best
     from lpaint.tracking.reading import RunStore
 
-    typer.echo(promote_best(RunStore(tracking_uri), version, strokes))
+    say(promote_best(RunStore(tracking_uri), version, strokes))
 
 
 def pull(
@@ -169,7 +175,7 @@ def pull(
     from lpaint.tracking.reading import RunStore
 
     target = output or Path("exports") / f"{name}.onnx"
-    typer.echo(pull_model(RunStore(tracking_uri), name, target))
+    say(pull_model(RunStore(tracking_uri), name, target))
 
 
 @track_app.command("import")
@@ -180,7 +186,7 @@ def track_import(
     from lpaint.tracking.importing import import_runs
 
     for file, run_id, fresh in import_runs(files):
-        typer.echo(f"{file}: {'imported as run' if fresh else 'was imported before, as run'} {run_id}")
+        say(f"{file}: {'imported as run' if fresh else 'was imported before, as run'} {run_id}")
 
 
 def _conditions(where: list[str]) -> dict[str, str]:

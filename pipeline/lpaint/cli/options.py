@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lpaint.cli.streams import complain, say
 from lpaint.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -45,8 +46,17 @@ Size = Annotated[
 ]
 Scale = Annotated[float | None, typer.Option(help="Instead: size of the painting in sizes of the picture.")]
 Animate = Annotated[bool, typer.Option("--animate", help="Make .webp a time-lapse.")]
-Fps = Annotated[float, typer.Option(min=1, max=120, help="Time-lapse: frames a second.")]
-Seconds = Annotated[float, typer.Option(min=0.1, max=3600, help="Time-lapse: seconds, and two more at its end.")]
+DEFAULT_FPS, DEFAULT_SECONDS = 25.0, 8.0
+Fps = Annotated[
+    float | None,
+    typer.Option(min=1, max=120, help=f"Time-lapse: frames a second.  [default: {DEFAULT_FPS:g}]"),
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1, max=3600, help=f"Time-lapse: seconds, and two more at its end.  [default: {DEFAULT_SECONDS:g}]"
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over files that are there already.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 = all cores.")]
@@ -55,11 +65,29 @@ Threads = Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 = all
 def show_table(rows: Mapping[str, object], as_json: bool = False) -> None:
     """Print names and what there is to say of each, in two columns or as JSON."""
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
         return
     width = max(map(len, rows), default=0)
     for name, value in rows.items():
-        typer.echo(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
+
+
+def film_options(
+    animate: bool, fps: float | None, seconds: float | None, suffixes: Collection[str]
+) -> tuple[float, float]:
+    """Frames a second and seconds of time-lapses.
+
+    Raises:
+        ParamsError: one of the options is given, but none of the outputs, of these suffixes, is a time-lapse.
+    """
+    from lpaint.painting.outputs import Saving
+
+    if not any(Saving(animate).is_film(suffix) for suffix in suffixes):
+        for name, given in (("--animate", animate), ("--fps", fps is not None), ("--seconds", seconds is not None)):
+            if given:
+                kinds = ".webp" if animate else ".mp4, .gif, or .webp with --animate"
+                raise ParamsError(f"{name} is for time-lapses, and no output is one; write {kinds}, or leave it out")
+    return fps or DEFAULT_FPS, seconds or DEFAULT_SECONDS
 
 
 def load_model(onnx: Path | None, device: Device, threads: int, announce: bool, warn: bool = True) -> "OnnxPainter":
@@ -73,9 +101,9 @@ def load_model(onnx: Path | None, device: Device, threads: int, announce: bool, 
 
     model = OnnxPainter(onnx or packaged_model(), device.value, threads)
     if warn and model.gpu_problem:
-        typer.echo(f"warning: painting on the CPU: {model.gpu_problem}", err=True)
+        complain(f"warning: painting on the CPU: {model.gpu_problem}")
     elif announce and device is Device.auto:
-        typer.echo(f"painting on the {'GPU (CUDA)' if model.device == 'cuda' else 'CPU'}", err=True)
+        complain(f"painting on the {'GPU (CUDA)' if model.device == 'cuda' else 'CPU'}")
     return model
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,16 +26,18 @@ from lpaint.cli.options import (
     Size,
     Threads,
     Wanted,
+    film_options,
     load_model,
     sized,
     wanted_size,
 )
-from lpaint.errors import ExitCode, LpaintError, ParamsError
+from lpaint.cli.streams import complain, say
+from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError, StreamError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lpaint.cli.files import Job
+    from lpaint.cli.files import Job, Naming
     from lpaint.painting.model import OnnxPainter
     from lpaint.painting.outputs import Saving
     from lpaint.painting.picture import Plan
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 DEFAULT_STROKES = 1000
 DEFAULT_STEPS = 5
 DEFAULT_EFFORT = 8
+DEFAULT_COLOURS = 16
+# Most characters of a picture's name beside its progress bar.
+_LABEL = 40
 
 
 class Detail(StrEnum):
@@ -139,14 +145,18 @@ def paint(
     ),
     stroke_order: Annotated[Order, typer.Option(help="As painted, or large strokes first.")] = Order.painted,
     animate: Animate = False,
-    fps: Fps = 25.0,
-    seconds: Seconds = 8.0,
+    fps: Fps = None,
+    seconds: Seconds = None,
     pixel_art: Annotated[
         int | None, typer.Option(min=2, max=4096, help="Turn the painting into pixel art of so many cells across.")
     ] = None,
     palette: Annotated[
-        str, typer.Option(metavar="K|FILE", help="With --pixel-art: how many colours, or a file of them (.hex, .gpl).")
-    ] = "16",
+        str | None,
+        typer.Option(
+            metavar="K|FILE",
+            help="With --pixel-art: how many colours, or a file of them (.hex, .gpl).  [default: 16]",
+        ),
+    ] = None,
     dither: Annotated[bool, typer.Option("--dither", help="With --pixel-art: mix colours by patterns.")] = False,
     device: DeviceOption = Device.auto,
     threads: Threads = 0,
@@ -162,7 +172,7 @@ def paint(
     """
     # numpy multiplies small matrices here, between ONNX Runtime's own threads; a second pool only gets in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from lpaint.cli.files import Naming, plan_jobs
+    from lpaint.cli.files import Naming, plan_jobs, sweep_outputs
     from lpaint.decoding import WHITE
     from lpaint.painting.image import STDIO, parse_colour
     from lpaint.painting.outputs import PixelArt, Saving
@@ -170,32 +180,66 @@ def paint(
 
     if overwrite and skip_existing:
         raise ParamsError("--overwrite and --skip-existing contradict each other; give the one or the other")
+    if quiet and verbose:
+        raise ParamsError("--quiet and --verbose contradict each other; give the one or the other")
     ground = None if background is None else parse_colour(background)
     wanted = wanted_size(size, scale)
     plan = Plan(*_spending(strokes, detail, effort, divide, steps), ground, stroke_order.value)
+    _check_pixel_art(pixel_art, palette, dither, alpha)
+    naming = Naming(tuple(output or ()), out_dir, tuple(kind.value for kind in formats or ()) or ("png",))
     cells = None if pixel_art is None else PixelArt(pixel_art, _palette(palette), dither)
-    saving = Saving(animate, fps, seconds, cells, alpha is Alpha.keep)
-    kinds = tuple(kind.value for kind in formats or ()) or ("png",)
-    jobs = plan_jobs(images, recursive, Naming(tuple(output or ()), out_dir, kinds), saving)
+    rate, duration = film_options(animate, fps, seconds, naming.suffixes)
+    saving = Saving(animate, rate, duration, cells, alpha is Alpha.keep)
+    jobs, left_out = plan_jobs(images, recursive, naming, saving)
+    to_stdout = any(STDIO in job.outputs for job in jobs)
+    _check_kinds(naming, bool(formats), to_stdout, saving)
     if sum(job.source == STDIO for job in jobs) > 1:
         raise ParamsError("standard input can be read only once; name - once")
-    to_stdout = any(STDIO in job.outputs for job in jobs)
     if to_stdout and as_json:
         raise ParamsError("--json and a painting would both go to standard output; name a file by -o")
+    if to_stdout and sys.stdout is not None and sys.stdout.isatty():
+        raise ParamsError("a terminal cannot show the painting; send it to a file by > FILE or -o FILE")
     model = load_model(onnx, device, threads, announce=not quiet and not as_json, warn=not quiet)
-    work = _Work(model, plan, saving, wanted, ground or WHITE, f".{kinds[0]}", strict)
-    say = _Voice(quiet or as_json, verbose, to_stdout)
+    sweep_outputs(output for job in jobs for output in job.outputs)
+    work = _Work(model, plan, saving, wanted, ground or WHITE, f".{naming.formats[0]}", strict)
+    voice = _Voice(quiet or as_json, verbose, to_stdout)
+    if str(left_out) and not voice.silent:
+        complain(f"left out: {left_out}")
     for job in jobs:
-        work.do(job, overwrite, skip_existing, say)
+        work.do(job, overwrite, skip_existing, voice)
         if fail_fast and work.failed:
             break
     if as_json:
-        typer.echo(json.dumps({"painted": work.painted, "skipped": work.skipped, "failed": work.failed}, indent=2))
-    if work.failed:
-        if len(jobs) > 1 and not as_json:
-            names = ", ".join(failure["input"] for failure in work.failed)
-            typer.echo(f"{len(work.failed)} of {len(jobs)} pictures failed: {names}", err=True)
+        summary = {"painted": work.painted, "skipped": work.skipped, "failed": work.failed}
+        voice.print(json.dumps(summary | {"left_out": dict(left_out.counts)}, indent=2))
+    if len(work.failed) and len(jobs) > 1 and not as_json:
+        names = ", ".join(failure["input"] for failure in work.failed)
+        complain(f"{len(work.failed)} of {len(jobs)} pictures failed: {names}")
+    if voice.problem:
+        complain(f"error: {voice.problem}; no painting is lost by that")
+    if work.unforeseen:
+        raise typer.Exit(ExitCode.UNFORESEEN)
+    if work.failed or voice.problem:
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _check_pixel_art(cells: int | None, palette: str | None, dither: bool, alpha: Alpha) -> None:
+    """Refuse options that are for pixel art alone, and those that pixel art cannot heed."""
+    for name, given in (("--palette", palette is not None), ("--dither", dither)):
+        if given and cells is None:
+            raise ParamsError(f"{name} is for pixel art; add --pixel-art N, or leave it out")
+    if cells is not None and alpha is Alpha.keep:
+        raise ParamsError("--alpha keep: pixel art has no transparency; leave out the one or the other")
+
+
+def _check_kinds(naming: "Naming", formats: bool, to_stdout: bool, saving: "Saving") -> None:
+    """Refuse options that none of the outputs heeds."""
+    if formats and naming.outputs and not to_stdout:
+        raise ParamsError("--format is for outputs that -o does not name; leave out the one or the other")
+    if to_stdout and len(naming.formats) > 1:
+        raise ParamsError("standard output takes one painting; give one --format, or name files by -o")
+    if saving.keep_alpha and not any(saving.keeps_alpha(suffix) for suffix in naming.suffixes):
+        raise ParamsError("--alpha keep: only PNG and WebP stills can be transparent; write one, or leave it out")
 
 
 def _spending(
@@ -220,15 +264,31 @@ def _spending(
 
 @dataclass
 class _Voice:
-    """What is said on the way: on stderr where a painting goes to standard output."""
+    """What is said on the way: on stderr where a painting goes to standard output.
+
+    ``problem``: why standard output takes no more. That ends no batch: paintings go to files.
+    """
 
     silent: bool
     verbose: bool
     to_stdout: bool
+    problem: str = ""
 
     def say(self, text: str) -> None:
-        if not self.silent:
-            typer.echo(text, err=self.to_stdout)
+        if not self.silent and self.to_stdout:
+            complain(text)
+        elif not self.silent:
+            self.print(text)
+
+    def print(self, text: str) -> None:
+        """Print on standard output, unless that has failed before."""
+        if not self.problem:
+            try:
+                say(text)
+            except StreamError as error:
+                self.problem = str(error)
+            except BrokenPipeError:
+                self.problem = "standard output: its reader is gone"
 
 
 @dataclass
@@ -245,11 +305,14 @@ class _Work:
     painted: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
+    unforeseen: bool = False
 
     def do(self, job: "Job", overwrite: bool, skip_existing: bool, voice: _Voice) -> None:
-        from lpaint.cli.files import outputs_to_write
+        """Paint a job; whatever goes wrong with it is told, and the next one can follow."""
+        from lpaint.cli.files import check_source, outputs_to_write
 
         try:
+            check_source(job)
             outputs = outputs_to_write(job, overwrite, skip_existing)
             if not outputs:
                 self.skipped.append(str(job.source))
@@ -257,22 +320,34 @@ class _Work:
                 return
             self._paint(job, outputs, voice)
         except LpaintError as error:
-            typer.echo(f"error: {error}", err=True)
-            self.failed.append({"input": str(job.source), "error": str(error)})
+            self._fail(job, str(error))
+        except MemoryError:
+            self._fail(job, f"{job.source}: painting it needs more memory than there is; ask for a smaller --size")
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                self._fail(job, f"{error.filename or job.source}: {error.strerror}; make room or mend the permissions")
+                return
+            self.unforeseen = True
+            complain(traceback.format_exc())
+            self._fail(job, f"{job.source}: cannot be painted, by a fault of lpaint's own; please report the above")
+
+    def _fail(self, job: "Job", sentence: str) -> None:
+        complain(f"error: {sentence}")
+        self.failed.append({"input": str(job.source), "error": sentence})
 
     def _paint(self, job: "Job", outputs: list[Path], voice: _Voice) -> None:
         from lpaint.painting.image import STDIO, read_picture
-        from lpaint.painting.outputs import save, save_to_stdout
+        from lpaint.painting.outputs import check_fit, save, save_to_stdout
         from lpaint.painting.picture import WORKING_SIDE, paint_picture
 
         began = time.perf_counter()
         picture = read_picture(job.source, self.matte, WORKING_SIDE, self.strict)
         if picture.flaw:
             name = "standard input" if job.source == STDIO else job.source
-            typer.echo(
-                f"warning: {name}: {picture.flaw}; it is painted as far as it goes, --strict refuses it", err=True
-            )
+            complain(f"warning: {name}: {picture.flaw}; it is painted as far as it goes, --strict refuses it")
         size = sized(self.size, *picture.size)
+        for output in outputs:
+            check_fit(output, self.saving, *size, suffix=self.stdout_suffix if output == STDIO else "")
         with _Progress(job.source.name, self.plan.total(self.model), voice.silent) as on_progress:
             painted = paint_picture(self.model, picture.colour, self.plan, size, on_progress)
         for output in outputs:
@@ -297,10 +372,12 @@ class _Work:
         )
 
 
-def _palette(value: str) -> "np.ndarray | int":
+def _palette(value: str | None) -> "np.ndarray | int":
     """A number of colours, or the colours of a file."""
     from lpaint.painting.pixelart import read_palette
 
+    if value is None:
+        return DEFAULT_COLOURS
     if not value.isdecimal():
         return read_palette(Path(value))
     if not 2 <= int(value) <= 256:
@@ -319,11 +396,12 @@ class _Progress:
         if self._silent or not sys.stderr.isatty():
             return None
         from rich.console import Console
+        from rich.markup import escape
         from rich.progress import Progress
 
         self._bar = Progress(console=Console(stderr=True), transient=True)
         self._bar.start()
-        task = self._bar.add_task(self._label, total=self._total)
+        task = self._bar.add_task(escape(self._label[:_LABEL]), total=self._total)
         bar = self._bar
         return lambda done: bar.update(task, completed=done)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lpaint.cli.options import show_table
+from lpaint.cli.streams import say
 
 app = typer.Typer(help="Ready-made parameters, merged into params.yaml.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -23,7 +24,7 @@ def profile_show(name: Annotated[str, typer.Argument(help="A profile's name.")])
     """Print a profile."""
     from lpaint.profiles import show_profile
 
-    typer.echo(show_profile(Path(), name), nl=False)
+    say(show_profile(Path(), name).removesuffix("\n"))
 
 
 @app.command("apply")
@@ -33,5 +34,5 @@ def apply(name: Annotated[str, typer.Argument(help="A profile's name.")]) -> Non
 
     changes = apply_profile(Path(), name)
     for change in changes:
-        typer.echo(change)
-    typer.echo(f"params.yaml: {len(changes)} values changed by profile {name}")
+        say(change)
+    say(f"params.yaml: {len(changes)} values changed by profile {name}")

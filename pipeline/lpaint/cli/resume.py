@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lpaint.cli.streams import complain, say
 from lpaint.errors import ParamsError
 
 app = typer.Typer(help="List and clean what interrupted trainings left to go on from.", no_args_is_help=True)
@@ -19,14 +20,14 @@ def list_states(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
 
     found = list_unfinished()
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+        say(json.dumps([asdict(each) for each in found], indent=2))
         return
     if not found:
-        typer.echo("no training was interrupted here")
+        say("no training was interrupted here")
     for each in found:
         saved = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.saved))
         busy = f", process {each.process} is at it" if each.process is not None else ""
-        typer.echo(f"{each.name}  {each.note}, {saved}, {each.bytes / 1e6:.0f} MB{busy}")
+        say(f"{each.name}  {each.note}, {saved}, {each.bytes / 1e6:.0f} MB{busy}")
 
 
 @app.command()
@@ -42,8 +43,10 @@ def clean(
 
     if not (names or everything or older_than is not None):
         raise ParamsError("resume clean: say what, by NAME, --older-than DAYS or --all; `lpaint resume list` shows it")
+    if everything and (names or older_than is not None):
+        raise ParamsError("resume clean: --all removes everything; leave it out, or leave out NAME and --older-than")
     for each in choose(list_unfinished(), names or [], older_than):
         if remove(each):
-            typer.echo(f"removed {each.name} ({each.note})")
+            say(f"removed {each.name} ({each.note})")
         else:
-            typer.echo(f"kept {each.name}: process {each.process} is at it", err=True)
+            complain(f"kept {each.name}: process {each.process} is at it")

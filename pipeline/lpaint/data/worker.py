@@ -80,8 +80,9 @@ def employ(guard: Path, path: Path, start: int, size: int, fit: str) -> None:
 
     It shares a lock on the file ``guard``, by which a later run knows whether an orphan may still be writing.
     """
-    # Ctrl-C goes to the whole group; the parent ends its workers in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a closed terminal's SIGHUP go to the whole group; the parent ends its workers in order.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     fcntl.flock(os.open(guard, os.O_RDONLY), fcntl.LOCK_SH)
     parent = parent_process()
     if parent is None or not parent.is_alive():

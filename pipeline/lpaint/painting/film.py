@@ -9,11 +9,14 @@ import numpy as np
 from PIL import Image
 
 from lpaint.errors import ImageError, ParamsError
+from lpaint.painting import formats
 from lpaint.painting.image import to_pixels, writing
 from lpaint.painting.painter import PaintingModel, Strokes, draw_strokes
 from lpaint.painting.picture import scaled
 
-FILMS = (".mp4", ".gif", ".webp")
+FILMS = (*formats.FILMS, formats.ANIMATED)
+_ENCODERS = {".mp4": "libx264", ".gif": "gif", ".webp": "libwebp_anim"}
+_MOST_FRAMES = 100_000
 # A film is watched, not printed: its longer side has at most so many pixels.
 _LONGEST = 1920
 _HOLD_SECONDS = 2.0
@@ -36,16 +39,13 @@ def write_film(
     if the longer side is above 1920 pixels, and for MP4 with a pixel left off where a side is odd.
 
     Raises:
-        ImageError: the file cannot be written, or ``av`` is not installed.
-        ParamsError: there would be more than 100,000 frames.
+        ImageError: the file cannot be written; see also ``check_film``.
+        ParamsError: see ``check_film``.
     """
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise ImageError(f"{path}: films need the package av; pip install av") from None
+    check_film(path, fps, seconds)
+    import av
+
     count = max(2, round(fps * seconds))
-    if count > 100_000:
-        raise ParamsError(f"--fps and --seconds ask for {count:,} frames; give less")
     if max(height, width) > _LONGEST:
         height, width = scaled(height, width, _LONGEST)
     hold = round(fps * _HOLD_SECONDS)
@@ -64,6 +64,36 @@ def write_film(
                 # A full disk, say, which has nothing to do with the format.
                 raise
             raise ImageError(f"{path}: the film cannot be encoded ({error.strerror}); try another format") from None
+
+
+def check_film(path: Path, fps: float, seconds: float) -> None:
+    """Refuse a time-lapse that could not be written, before any work is done.
+
+    Raises:
+        ImageError: ``av`` is not installed, or has no encoder for the suffix.
+        ParamsError: too many frames, or none.
+    """
+    if not (1 <= fps <= 120 and 0 < seconds <= 3600):
+        raise ParamsError(
+            f"{path}: a time-lapse has 1 to 120 frames a second, not {fps:g}, and lasts up to 3600 seconds, "
+            f"not {seconds:g}"
+        )
+    if fps * seconds > _MOST_FRAMES:
+        raise ParamsError(
+            f"{path}: a time-lapse has at most {_MOST_FRAMES:,} frames, not {round(fps * seconds):,}; "
+            "lower --fps or --seconds"
+        )
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise ImageError(f"{path}: time-lapses need the package av; pip install av") from None
+    encoder = _ENCODERS[path.suffix.lower()]
+    try:
+        av.Codec(encoder, "w")
+    except ValueError:
+        raise ImageError(
+            f"{path}: the installed av has no encoder {encoder}; install av from PyPI, or write another format"
+        ) from None
 
 
 def _container_options(path: Path) -> dict[str, str]:
@@ -94,8 +124,7 @@ class _Encoder:
         rate = Fraction(fps).limit_denominator(1000)
         if suffix == ".gif":
             rate = Fraction(_GIF_TICKS, max(2, round(_GIF_TICKS / fps)))
-        codec = {".mp4": "libx264", ".gif": "gif", ".webp": "libwebp_anim"}[suffix]
-        self._stream = film.add_stream(codec, rate=rate)
+        self._stream = film.add_stream(_ENCODERS[suffix], rate=rate)
         self._height, self._width = height, width
         if suffix == ".mp4":
             # Colour is kept for pairs of pixels.

@@ -1,6 +1,7 @@
 """Reading any picture as RGB floats, and writing still pictures whole or not at all."""
 
 import io
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +16,6 @@ from lpaint.decoding import WHITE, Opened, UndecodableError, flatten, open_pictu
 from lpaint.errors import ImageError, ParamsError
 from lpaint.files import replacing
 
-# What is taken for a picture in a folder; a file that is named is tried whatever its suffix.
-_READABLE = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".ppm",
-    ".jp2",
-)
 STDIO = Path("-")
 
 
@@ -46,11 +31,6 @@ class Picture:
     size: tuple[int, int]
     alpha: np.ndarray | None = None
     flaw: str = ""
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file found in a folder is taken for a picture, by its suffix."""
-    return path.suffix.lower() in _READABLE
 
 
 def read_image(path: Path, matte: tuple[float, float, float] = WHITE) -> np.ndarray:
@@ -152,8 +132,13 @@ def write_image(path: Path, picture: np.ndarray) -> None:
 def write_pixels(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 [H, W, 3 or 4] as it is; see ``write_image``."""
     with writing(path) as temporary:
-        # lossless in PNG whatever it says; more makes JPEG larger, not better.
-        Image.fromarray(pixels).save(temporary, quality=95)
+        try:
+            # PNG is lossless whatever the quality; above 95, JPEG only gets larger.
+            Image.fromarray(pixels).save(temporary, quality=95)
+        except (ValueError, SyntaxError, struct.error) as error:
+            # Encoders refuse in their own words, WebP's by a ValueError.
+            reason = " ".join(str(error).split())
+            raise ImageError(f"{path}: cannot be encoded ({reason}); write PNG, or a smaller painting") from None
 
 
 @contextmanager
@@ -168,3 +153,5 @@ def writing(path: Path) -> Iterator[Path]:
             yield temporary
     except OSError as error:
         raise ImageError(f"{path}: cannot be written ({error.strerror or error}); choose another place by -o") from None
+    except MemoryError:
+        raise ImageError(f"{path}: writing it needs more memory than there is; make the painting smaller") from None

@@ -1,5 +1,7 @@
 """A painting to a file of any kind, chosen by its suffix."""
 
+import errno
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -9,19 +11,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from lpaint.errors import ImageError, ParamsError
-from lpaint.painting.film import FILMS, write_film
-from lpaint.painting.image import to_pixels, write_pixels
+from lpaint.painting.film import FILMS, check_film, write_film
+from lpaint.painting.formats import ANIMATED, WRITABLE, check_size
+from lpaint.painting.image import STDIO, to_pixels, write_pixels
 from lpaint.painting.model import OnnxPainter
 from lpaint.painting.picture import Painted
-from lpaint.painting.pixelart import pixel_art
+from lpaint.painting.pixelart import check_cells, pixel_art
 from lpaint.painting.resample import resize
 from lpaint.painting.strokefile import write_strokes
 from lpaint.painting.svg import write_svg
 
-STILLS = (".png", ".jpg", ".jpeg", ".webp")
 VECTORS, STROKES = ".svg", ".json"
-WRITABLE = (*STILLS, ".gif", ".mp4", VECTORS, STROKES)
-_WITH_ALPHA = (".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,70 @@ class Saving:
 
     def is_film(self, suffix: str) -> bool:
         """Whether a suffix means a time-lapse."""
-        return suffix in FILMS and (self.animate or suffix != ".webp")
+        return suffix in FILMS and (self.animate or suffix != ANIMATED)
+
+    def keeps_alpha(self, suffix: str) -> bool:
+        """Whether a file of a suffix is as transparent as its picture was."""
+        return self.keep_alpha and suffix in WRITABLE and WRITABLE[suffix].alpha and not self.is_film(suffix)
 
 
 def check_output(path: Path, saving: Saving) -> None:
-    """Refuse an output that could not be written, before any work is done.
+    """Refuse an output that could not be written, before any work is done: ``check_kind`` and ``check_place``."""
+    check_kind(path, saving)
+    check_place(path)
+
+
+def check_kind(path: Path, saving: Saving, suffix: str = "") -> None:
+    """Refuse an output whose kind cannot be written, or cannot hold what was asked for, before any work is done.
+
+    ``suffix`` is that of standard output, which has none of its own.
 
     Raises:
         ParamsError: unknown suffix, or one that cannot hold what was asked for.
-        ImageError: the folder does not exist.
+        ImageError: a time-lapse that cannot be encoded here.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix or path.suffix.lower()
     if suffix not in WRITABLE:
         raise ParamsError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
     if saving.cells is not None and suffix != ".png":
         raise ParamsError("--pixel-art: only PNG keeps its colours exact; name an output that ends in .png")
-    if not path.parent.is_dir():
-        raise ImageError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if saving.is_film(suffix):
+        check_film(path.with_suffix(suffix), saving.fps, saving.seconds)
+
+
+def check_place(path: Path) -> None:
+    """Refuse an output that cannot be where it is named, before any work is done.
+
+    Raises:
+        ImageError: the folder does not exist, the name is too long, or there is a folder of that name.
+    """
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: is a folder; name a file")
+        if not path.parent.is_dir():
+            raise ImageError(f"{path}: the folder {path.parent} does not exist; make it first")
+        most = os.pathconf(path.parent, "PC_NAME_MAX")
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise ImageError(f"{path}: cannot be written ({error.strerror}); choose another place by -o") from None
+        most = 255
+    length = len(os.fsencode(path.name))
+    if length > most:
+        raise ImageError(f"{path}: the name has {length} bytes, and {most} are the most; name a shorter one by -o")
+
+
+def check_fit(path: Path, saving: Saving, height: int, width: int, suffix: str = "") -> None:
+    """Refuse an output that cannot hold a painting of this size, before it is painted; see ``check_kind``.
+
+    Raises:
+        ImageError: too many pixels a side for the kind of file.
+        ParamsError: more cells of pixel art than pixels.
+    """
+    suffix = suffix or path.suffix.lower()
+    if not saving.is_film(suffix):
+        check_size("standard output" if path == STDIO else str(path), suffix, height, width)
+    if saving.cells is not None:
+        check_cells(saving.cells.cells, height, width)
 
 
 def save(path: Path, model: OnnxPainter, painted: Painted, saving: Saving, alpha: np.ndarray | None = None) -> None:
@@ -86,7 +133,7 @@ def save(path: Path, model: OnnxPainter, painted: Painted, saving: Saving, alpha
         if saving.cells is not None:
             cells = saving.cells
             pixels = pixel_art(canvas, cells.cells, cells.palette, painted.height, painted.width, cells.dither)
-        elif saving.keep_alpha and alpha is not None and suffix in _WITH_ALPHA:
+        elif alpha is not None and saving.keeps_alpha(suffix):
             pixels = to_pixels(canvas, np.clip(resize(alpha[None], painted.height, painted.width)[0], 0, 1))
         else:
             pixels = to_pixels(canvas)
@@ -96,10 +143,19 @@ def save(path: Path, model: OnnxPainter, painted: Painted, saving: Saving, alpha
 def save_to_stdout(
     suffix: str, model: OnnxPainter, painted: Painted, saving: Saving, alpha: np.ndarray | None = None
 ) -> None:
-    """``save`` to standard output; nothing is put out if it fails."""
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / f"painting{suffix}"
-        save(file, model, painted, saving, alpha)
-        with file.open("rb") as stream:
-            shutil.copyfileobj(stream, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+    """``save`` to standard output; nothing is put out if it fails.
+
+    Raises:
+        ImageError: the painting cannot be written.
+    """
+    if sys.stdout is None:
+        raise ImageError("standard output is closed; name a file by -o")
+    try:
+        with TemporaryDirectory(prefix="lpaint-") as folder:
+            file = Path(folder) / f"painting{suffix}"
+            save(file, model, painted, saving, alpha)
+            with file.open("rb") as stream:
+                shutil.copyfileobj(stream, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+    except OSError as error:
+        raise ImageError(f"standard output: cannot be written ({error.strerror or error})") from None

@@ -55,15 +55,25 @@ def pixel_art(
     Raises:
         ParamsError: more cells than pixels.
     """
-    down = max(1, round(cells * height / width))
-    if cells > width or down > height:
-        size = f"{width} x {height}"
-        raise ParamsError(f"--pixel-art {cells}: the result has only {size} pixels; ask for fewer cells or more --size")
+    down = check_cells(cells, height, width)
     small = resize(painting, down, cells).transpose(1, 2, 0).clip(0, 1)
     colours = find_palette(small.reshape(-1, 3), palette) if isinstance(palette, int) else palette
     chosen = (_dithered if dither else _nearest)(small, colours / 255)
     rows, columns = np.arange(height) * down // height, np.arange(width) * cells // width
     return colours[chosen][rows][:, columns]
+
+
+def check_cells(cells: int, height: int, width: int) -> int:
+    """Cells down, for so many across on ``height`` x ``width`` pixels.
+
+    Raises:
+        ParamsError: more cells than pixels.
+    """
+    down = max(1, round(cells * height / width))
+    if cells > width or down > height:
+        size = f"{width} x {height}"
+        raise ParamsError(f"--pixel-art {cells}: the result has only {size} pixels; ask for fewer cells or more --size")
+    return down
 
 
 def find_palette(pixels: np.ndarray, count: int) -> np.ndarray:
@@ -99,7 +109,7 @@ def read_palette(path: Path) -> np.ndarray:
         ImageError: the file cannot be read, or holds no colour.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"{path}: the palette cannot be read ({error}); give a text file of colours") from None
     colours = []

@@ -23,12 +23,12 @@ import numpy as np
 
 from lpaint.errors import ImageError, ModelError
 from lpaint.painting.fit import COLOUR
+from lpaint.painting.formats import LONGEST_STROKES_SIDE
 from lpaint.painting.image import writing
 from lpaint.painting.painter import Strokes
 
 FORMAT, VERSION = "lpaint.strokes", 1
 _DIGITS = 6
-_LONGEST_SIDE = 1 << 16
 _MOST_STROKES = 10_000_000
 
 
@@ -65,10 +65,13 @@ def read_strokes(path: Path) -> StrokeFile:
         ImageError: the file is missing or no such JSON; the message names the first thing that is wrong.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # As bytes: json then takes a byte order mark, and UTF-16, which some editors write.
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file; check the name") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}); check the name and the permissions") from None
+    except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ImageError(f"{path}: is no JSON ({reason}); give a file that lpaint paint -o NAME.json wrote") from None
     try:
@@ -100,8 +103,10 @@ def _parsed(content: Any) -> StrokeFile:
     if not isinstance(content["family"], str):
         raise ValueError('"family" is no text')
     sides = [content["height"], content["width"]]
-    if any(not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= _LONGEST_SIDE for side in sides):
-        raise ValueError(f'"width" and "height" must be whole numbers from 1 to {_LONGEST_SIDE}')
+    if any(
+        not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= LONGEST_STROKES_SIDE for side in sides
+    ):
+        raise ValueError(f'"width" and "height" must be whole numbers from 1 to {LONGEST_STROKES_SIDE}')
     rows = content["strokes"]
     if not isinstance(rows, list) or len(rows) > _MOST_STROKES:
         raise ValueError('"strokes" is no list, or longer than anyone can draw')

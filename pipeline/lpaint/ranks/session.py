@@ -110,7 +110,7 @@ def _join(backend: str, timeout: timedelta) -> Any:
 def _ending(store: Any, error: BaseException) -> BaseException:
     """What this rank ends with: ``error`` itself, what it was a sign of, or silence if another rank has spoken."""
     # Whoever ends the others would cut this one's sentence short.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         if isinstance(error, LostRankError | KeyboardInterrupt):

@@ -191,7 +191,7 @@ def _mend(descriptor: int) -> int:
 
 def _parse(path: Path) -> list[Event]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
         raise DataError(f"{path}: cannot be read ({reason}); give a .jsonl of .lpaint/tracking") from None

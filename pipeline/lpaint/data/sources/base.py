@@ -8,8 +8,9 @@ from typing import Protocol
 
 from lpaint.data.decode import Picture
 from lpaint.errors import DataError
+from lpaint.suffixes import READABLE
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(READABLE)
 
 
 class Loader(Protocol):

@@ -1,0 +1,45 @@
+"""Which files of a folder are pictures, for painting and for preparation alike."""
+
+from collections.abc import Mapping
+
+# What counts as a picture in a folder. A file that is named singly is tried whatever its suffix. Suffixes that Pillow
+# reads but that more often mean something else are left out: .rgb (raw data), .gbr (Gerber), .msp (installers), .pcd
+# (point clouds) and the like.
+READABLE: Mapping[str, str] = {
+    ".png": "PNG",
+    ".apng": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".mpo": "JPEG, several pictures",
+    ".webp": "WebP",
+    ".avif": "AVIF",
+    ".avifs": "AVIF",
+    ".heic": "HEIC",
+    ".heif": "HEIC",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".dib": "BMP",
+    ".jp2": "JPEG 2000",
+    ".j2k": "JPEG 2000",
+    ".j2c": "JPEG 2000",
+    ".jpc": "JPEG 2000",
+    ".jpf": "JPEG 2000",
+    ".jpx": "JPEG 2000",
+    ".pbm": "Netpbm",
+    ".pgm": "Netpbm",
+    ".ppm": "Netpbm",
+    ".pnm": "Netpbm",
+    ".pfm": "Netpbm",
+    ".tga": "TGA",
+    ".icb": "TGA",
+    ".vda": "TGA",
+    ".vst": "TGA",
+    ".qoi": "QOI",
+    ".pcx": "PCX",
+    ".sgi": "SGI",
+    ".ico": "icon",
+}
