@@ -159,7 +159,7 @@ def test_the_summary_is_json(lpaint, actor, album) -> None:
     outcome = lpaint("paint", album, "--onnx", actor, "--strokes", 4, "--out-dir", "out", "--json")
     summary = json.loads(outcome.out)
     assert outcome.code == 1 and len(summary["painted"]) == 2 and not summary["skipped"]
-    assert summary["failed"][0]["input"].endswith("broken.png") and "damaged" in summary["failed"][0]["error"]
+    assert summary["failed"][0]["input"].endswith("broken.png") and "is cut off" in summary["failed"][0]["error"]
     painted = summary["painted"][0]
     assert painted["outputs"] == ["out/-dash é.png"] and painted["strokes"] == 4
     assert (painted["width"], painted["height"]) == (60, 40) and painted["seconds"] > 0

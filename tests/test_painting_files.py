@@ -19,7 +19,7 @@ from lpaint import Painter
 from lpaint.errors import ImageError, ParamsError
 from lpaint.painting import outputs as painting_outputs
 from lpaint.painting import picture as painting_picture
-from lpaint.painting.formats import LONGEST_STROKES_SIDE, READABLE, WRITABLE, check_size
+from lpaint.painting.formats import LONGEST_STROKES_SIDE, WRITABLE, check_size
 from lpaint.painting.image import write_pixels
 from lpaint.painting.painter import Strokes
 from lpaint.painting.pixelart import read_palette
@@ -227,17 +227,6 @@ def test_named_singly_a_picture_may_be_called_anything(lpaint, tmp_path, mixed) 
     ):
         outcome = lpaint("paint", mixed / name, mixed / "b.jfif", *FEW, "--out-dir", f"out {name}")
         assert outcome.code == 1 and words in outcome.sentence and listing(tmp_path / f"out {name}") == {"b.png"}
-
-
-def test_every_suffix_that_pillow_reads_is_in_the_list_or_left_out_on_purpose() -> None:
-    Image.init()
-    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    optional = {".heic", ".heif", ".mpo"}
-    assert set(READABLE) - optional <= known
-    # No pictures (.h5 and the like), drawings that need another program, and what means something else as often.
-    others = """.bufr .fit .fits .grib .h5 .hdf .iim .mpg .mpeg .ps .eps .wmf .emf .rgb .rgba .bw .im .msp .pxr .gbr
-        .pcd .cur .fli .flc .ftc .ftu .blp"""
-    assert known - set(READABLE) <= set(others.split())
 
 
 def test_paintings_in_the_folder_of_pictures_are_not_painted_again(lpaint, tmp_path) -> None:
