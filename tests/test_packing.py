@@ -340,7 +340,10 @@ def test_a_killed_stage_leaves_no_workers_and_goes_on(root: Path, signum: signal
     _, left = psutil.wait_procs(children, timeout=30)
     assert not left and not (root / "data/prepared").exists()
     if signum != signal.SIGKILL:
-        assert (stage.returncode, err) == (130, "prepare: interrupted; run the same command again to go on\n")
+        sentence = "prepare: interrupted; run the same command again to go on\n"
+        assert stage.returncode == 130
+        # Python's own resource tracker does not survive SIGHUP, and says so.
+        assert err == sentence or (signum == signal.SIGHUP and sentence in err)
     again = _start(root)
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
