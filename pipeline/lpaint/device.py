@@ -15,6 +15,7 @@ import torch
 
 from lpaint.errors import DeviceError
 from lpaint.params import Base
+from lpaint.threads import share_cores
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def choose_compute(base: Base) -> Compute:
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if base.threads or beside > 1:
         torch.set_num_threads(base.threads or max(1, _cores() // beside))
+    share_cores(torch.get_num_threads())
     if device == "cuda":
         _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
         torch.backends.cuda.matmul.allow_tf32 = True
