@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lpaint.checkpoint import resume_state
-from lpaint.device import choose_compute
+from lpaint.device import choose_compute, keep_threads
 from lpaint.files import write_json
 from lpaint.params import Params
 from lpaint.plots import save_curves, save_image, sheet
@@ -31,9 +31,10 @@ def run(params: Params, tracker: Tracker) -> None:
         "renderer": params.renderer.model_dump(),
         "stroke": params.stroke.model_dump(),
         "seed": params.base.seed,
-        "compute": compute.as_dict(),
+        "compute": compute.key(params.base),
     }
     with resume_state("pretrain_renderer", key) as resume:
+        compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
         tracker.resume_from(resume.directory)
         training = RendererTraining(params, compute, resume, tracker)
         network = training.run()

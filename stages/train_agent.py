@@ -14,7 +14,7 @@ from lpaint.agent.progress import Progress
 from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
-from lpaint.device import choose_compute
+from lpaint.device import choose_compute, keep_threads
 from lpaint.files import replacing, write_json
 from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
@@ -42,11 +42,15 @@ def run(params: Params, tracker: Tracker) -> None:
         "seed": params.base.seed,
         "data": data.digest,
         "renderer": digest_file(RENDERER) if params.agent.renderer == "neural" else None,
-        "compute": compute.as_dict(),
+        "compute": compute.key(params.base),
         "ranks": ranks.count(),
     }
     with resume_state("train_agent", key, ranks.leads()) as resume:
+        if ranks.leads():
+            compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
         ranks.wait_for_first()
+        if not ranks.leads():
+            compute = keep_threads(compute, resume.directory, resumes=True)
         ranks.agree(key)
         tracker.resume_from(resume.directory)
         used = compute.as_dict() | {"ranks": ranks.count()}

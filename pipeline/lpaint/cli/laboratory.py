@@ -22,6 +22,7 @@ class Benchmark(StrEnum):
     replay = "replay"
     gans = "gans"
     prepare = "prepare"
+    contention = "contention"
 
 
 class Format(StrEnum):
@@ -76,7 +77,7 @@ def bench(
     onnx: Annotated[Path, typer.Option(help="paint: the trained agent.", metavar="FILE")] = Path("exports/actor.onnx"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
 ) -> None:
-    """Measure speed on this machine: training, painting, drawing strokes, replay, GANs or preparation."""
+    """Measure speed: training, painting, drawing strokes, replay, GANs, preparation, or training on a busy machine."""
     from lpaint.device import choose_compute
     from lpaint.params import load_params
     from lpaint.profiles import params_with
@@ -103,6 +104,10 @@ def bench(
         from lpaint.bench.gans import bench_gans
 
         report = bench_gans(params, compute, repeats)
+    elif what is Benchmark.contention:
+        from lpaint.bench.contention import bench_contention
+
+        report = bench_contention(params, repeats)
     else:
         from lpaint.bench.preparing import bench_preparing
 
