@@ -11,7 +11,7 @@ import torch
 from tiny import tiny_params, write_params
 from torch import nn
 
-from lpaint.bench.contention import bench_contention, busy_processes
+from lpaint.bench.contention import bench_contention
 from lpaint.bench.gans import bench_gans
 from lpaint.bench.painting import bench_painting
 from lpaint.bench.plain import PlainOptimisation, contiguous

@@ -84,7 +84,7 @@ def choose_compute(base: Base) -> Compute:
 
 
 def keep_threads(compute: Compute, folder: Path, resumes: bool) -> Compute:
-    """The training's own threads: of its resume ``folder`` if it ``resumes``, else this machine's, which are kept there.
+    """The training's own threads: of its resume ``folder`` if it ``resumes``, else this machine's, kept there.
 
     Another number would add in another order, and the resumed training would not be the same.
     """

@@ -87,7 +87,7 @@ class _Training:
             text=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])},
         )
-        self._tell(params.model_dump_json())
+        self._tell(params.model_dump_json(by_alias=True))
 
     def wait(self) -> None:
         """Until it is ready."""
