@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from lpaint.checkpoint import resume_state
-from lpaint.device import choose_compute, describe_compute
+from lpaint.device import choose_compute, describe_compute, keep_threads
 from lpaint.files import write_json
 from lpaint.params import Params
 from lpaint.plots import save_curves, save_image, sheet
 from lpaint.provenance import digest_file
 from lpaint.renderer.networks import renderer_settings
 from lpaint.renderer.training import RendererTraining
+from lpaint.resume import first_unfinished
 from lpaint.stage import run_stage
 from lpaint.tracking import Tracker
 from lpaint.weights import save_weights
@@ -36,9 +37,12 @@ def run(params: Params, tracker: Tracker) -> None:
         "renderer": params.renderer.model_dump(exclude_defaults=True),
         "stroke": params.stroke.model_dump(exclude_defaults=True),
         "seed": params.base.seed,
-        "compute": compute.as_dict(),
+        "compute": compute.key(params.base),
     }
+    # Earlier versions named the threads that were found, where as many as there are cores were asked for.
+    key = first_unfinished("pretrain_renderer", key, key | {"compute": compute.as_dict()})
     with resume_state("pretrain_renderer", key) as resume:
+        compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
         tracker.resume_from(resume.directory)
         print(f"pretrain_renderer {describe_compute(params.base, compute)}", flush=True)
         training = RendererTraining(params, compute, resume, tracker)

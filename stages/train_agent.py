@@ -14,12 +14,13 @@ from lpaint.agent.progress import Progress
 from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute, choose_compute, describe_compute
+from lpaint.device import Compute, choose_compute, describe_compute, keep_threads
 from lpaint.files import replacing, write_json
 from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
 from lpaint.provenance import digest_file
 from lpaint.renderer.networks import canvas_rasterisers, load_renderer
+from lpaint.resume import first_unfinished
 from lpaint.stage import run_stage, telling
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
@@ -37,9 +38,13 @@ def run(params: Params, tracker: Tracker) -> None:
     data = PreparedData.load(DATA)
     compute = choose_compute(params.base)
     renderer = digest_file(RENDERER) if params.agent.renderer == "neural" else None
-    key = resume_key(params, compute, data.digest, renderer)
+    key = first_unfinished("train_agent", *resume_keys(params, compute, data.digest, renderer))
     with resume_state("train_agent", key, ranks.leads()) as resume:
+        if ranks.leads():
+            compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
         ranks.wait_for_first()
+        if not ranks.leads():
+            compute = keep_threads(compute, resume.directory, resumes=True)
         ranks.agree(key)
         tracker.resume_from(resume.directory)
         used = compute.as_dict() | {"ranks": ranks.count()}
@@ -58,20 +63,22 @@ def run(params: Params, tracker: Tracker) -> None:
         resume.clear()
 
 
-def resume_key(params: Params, compute: Compute, data: str, renderer: str | None) -> dict[str, Any]:
-    """What decides how a training goes on; ``data`` and ``renderer`` are digests.
+def resume_keys(params: Params, compute: Compute, data: str, renderer: str | None) -> list[dict[str, Any]]:
+    """What decides how a training goes on, now and in earlier versions; ``data`` and ``renderer`` are digests.
 
     A setting at its default that came later than the others is left out, so that earlier checkpoints are found.
     """
-    return {
+    key = {
         "agent": params.agent.model_dump(exclude={"processes"}, exclude_defaults=True),
         "stroke": params.stroke.model_dump(exclude_defaults=True),
         "seed": params.base.seed,
         "data": data,
         "renderer": renderer,
-        "compute": compute.as_dict(),
+        "compute": compute.key(params.base),
         "ranks": ranks.count(),
     }
+    # Earlier versions named the threads that were found, where as many as there are cores were asked for.
+    return [key, key | {"compute": compute.as_dict()}]
 
 
 def _report(progress: Progress, params: Params) -> dict[str, Any]:

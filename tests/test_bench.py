@@ -1,6 +1,9 @@
 """Benchmarks at tiny size: that they run, say what they must, and compare like with like. Nothing is timed here."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import torch
 from tiny import tiny_params, write_params
 from torch import nn
 
+from lpaint.bench.contention import bench_contention
 from lpaint.bench.gans import bench_gans
 from lpaint.bench.painting import bench_painting
 from lpaint.bench.plain import PlainOptimisation, contiguous
@@ -104,6 +108,28 @@ def test_every_other_benchmark_runs(chain: Path) -> None:
     ]
     for report in reports:
         assert report.rows and all(row.value > 0 for row in report.rows), report.title
+
+
+def test_contention_is_measured_against_the_fair_share() -> None:
+    report = bench_contention(tiny_params(), repeats=1, busy=(1,), trainings=(2,))
+    figures = {row.name: row.value for row in report.rows}
+    fair = max(1.0, 2 / report.sizes["cores"])
+    assert figures["beside 1 busy: fair slowdown"] == fair == figures["2 trainings: fair slowdown"]
+    assert min(figures.values()) > 0 and len(figures) == 7
+
+
+def test_busy_processes_end_with_the_one_that_started_them() -> None:
+    script = (
+        "import os\nfrom lpaint.bench.contention import busy_processes\n"
+        "with busy_processes(1) as [busy]:\n    print(busy.pid, flush=True)\n    os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    process = Path(f"/proc/{int(done.stdout)}")
+    for _ in range(100):
+        if not process.exists() or ") Z " in (process / "stat").read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("the busy process goes on")
 
 
 def test_bench_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

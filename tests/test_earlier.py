@@ -14,13 +14,14 @@ import pytest
 
 from lpaint.agent.training import AgentTraining
 from lpaint.api import Painter
-from lpaint.checkpoint import ResumeState
+from lpaint.checkpoint import ResumeState, resume_state
 from lpaint.data.dataset import PreparedData
 from lpaint.device import choose_compute
 from lpaint.params import load_params
+from lpaint.resume import first_unfinished
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
-from stages.train_agent import resume_key
+from stages.train_agent import resume_keys
 
 EARLIER = Path(__file__).parent / "earlier"
 RESUME = next(EARLIER.glob("train_agent-*"))
@@ -43,12 +44,26 @@ def test_strokes_are_drawn() -> None:
     assert artwork.pixels().any()
 
 
+def test_a_training_on_all_cores_is_found_by_the_number_that_there_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    params = load_params(EARLIER / "params.yaml")
+    params = params.model_copy(update={"base": params.base.model_copy(update={"threads": 0})})
+    keys = resume_keys(params, choose_compute(params.base), "0f", None)
+    assert first_unfinished("train_agent", *keys)["compute"]["threads"] == 0
+    with resume_state("train_agent", keys[1]):
+        assert first_unfinished("train_agent", *keys) == keys[1]
+        with resume_state("train_agent", keys[0]):
+            assert first_unfinished("train_agent", *keys) == keys[0]
+
+
 def test_an_interrupted_training_goes_on(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = load_params(EARLIER / "params.yaml")
     compute = choose_compute(params.base)
     about = json.loads((RESUME / "about.json").read_text())
-    key = resume_key(params, compute, about["key"]["data"], None)
-    assert key == about["key"], "or its folder would not be found"
+    key, earlier = resume_keys(params, compute, about["key"]["data"], None)
+    assert key == earlier == about["key"], "or its folder would not be found"
     resume = ResumeState(Path(shutil.copytree(RESUME, tmp_path / RESUME.name)), "train_agent", key)
     rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=False)
     data = PreparedData.load(chain / "data/prepared")

@@ -4,20 +4,26 @@ The same machine must always choose the same, or a resumed training would not be
 """
 
 import importlib
+import json
 import os
 import resource
 import shutil
 import sys
 import sysconfig
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lpaint.errors import DeviceError
+from lpaint.files import write_json
 from lpaint.params import Base
+from lpaint.threads import share_cores
+
+# In a folder of resume state: the threads that its training began with.
+_THREADS = "threads.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,10 @@ class Compute:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def key(self, base: Base) -> dict[str, Any]:
+        """What of this decides which training it is: the threads asked for, 0 = all cores, not the cores found."""
+        return self.as_dict() | {"threads": base.threads}
+
 
 def choose_compute(base: Base) -> Compute:
     """Resolve ``auto`` against this machine, set torch's thread count and take this process's GPU.
@@ -59,6 +69,7 @@ def choose_compute(base: Base) -> Compute:
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if base.threads or beside > 1:
         torch.set_num_threads(base.threads or max(1, _cores() // beside))
+    share_cores(torch.get_num_threads())
     if device == "cuda":
         _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -73,6 +84,23 @@ def choose_compute(base: Base) -> Compute:
         precision = "bf16" if _has_fast_bf16(device) else "fp32"
     compiles = base.compile == "on" or (base.compile == "auto" and _can_compile(device))
     return Compute(device, precision, torch.get_num_threads(), compiles, base.deterministic)
+
+
+def keep_threads(compute: Compute, folder: Path, resumes: bool) -> Compute:
+    """The training's own threads: of its resume ``folder`` if it ``resumes``, else this machine's, kept there.
+
+    Another number would add in another order, and the resumed training would not be the same.
+    """
+    kept = folder / _THREADS
+    if not (resumes and kept.exists()):
+        write_json(kept, {"threads": compute.threads})
+        return compute
+    threads = int(json.loads(kept.read_text(encoding="utf-8"))["threads"])
+    if threads != compute.threads:
+        print(f"threads: {threads}, as the training began, not {compute.threads}", flush=True)
+        torch.set_num_threads(threads)
+        share_cores(threads)
+    return replace(compute, threads=threads)
 
 
 def describe_compute(base: Base, compute: Compute) -> str:

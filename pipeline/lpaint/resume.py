@@ -34,8 +34,7 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
     killed, it waits for that one to end, and says so on stderr. A process that helps another (``owns`` is false) leaves
     lock and folder to that one.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    directory = resume_directory(stage, digest)
+    directory = resume_directory(stage, _digest(key))
     if not owns:
         yield directory
         return
@@ -60,6 +59,15 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
         if not (directory / NOTE).exists():
             take_note(directory, stage, key, "begun")
         yield directory
+
+
+def first_unfinished(stage: str, *keys: dict[str, Any]) -> dict[str, Any]:
+    """The first of a training's ``keys`` that has resume state; else the first. Earlier versions had other keys."""
+    return next((key for key in keys if (resume_directory(stage, _digest(key)) / NOTE).exists()), keys[0])
+
+
+def _digest(key: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def take_note(directory: Path, stage: str, key: dict[str, Any], note: str) -> None:

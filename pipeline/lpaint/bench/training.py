@@ -73,6 +73,19 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     return report
 
 
+def prepare_update(params: Params, compute: Compute) -> Callable[[], object]:
+    """An update of a fresh agent on one step's transitions, at the sizes of ``params``."""
+    settings, device = params.agent, compute.torch_device
+    agent, rng = _agent(params, compute, Optimisation()), torch.Generator(device).manual_seed(0)
+    one_step = settings.model_copy(update={"max_steps": 1})
+    action = settings.bundle, get_family(params.stroke.family).parameters
+    size = settings.environments * len(settings.zoom)
+    replay = build_replay(settings.replay, size, params.stroke.canvas, action, device, settings.per)
+    for transitions in rollout(agent.pictures, agent.painter, agent.policy, one_step, rng):
+        replay.add(transitions)
+    return _updating(agent, replay, rng)
+
+
 def waiting(compute: Compute) -> Callable[[], None]:
     """What empties the device's queue before a clock is read."""
     return torch.cuda.synchronize if compute.device == "cuda" else lambda: None

@@ -23,6 +23,7 @@ class Benchmark(StrEnum):
     replay = "replay"
     gans = "gans"
     prepare = "prepare"
+    contention = "contention"
 
 
 class Format(StrEnum):
@@ -79,7 +80,7 @@ def bench(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
 ) -> None:
-    """Measure speed on this machine: training, painting, drawing strokes, replay, GANs or preparation."""
+    """Measure speed: training, painting, drawing strokes, replay, GANs, preparation, or training on a busy machine."""
     from lpaint.device import choose_compute
     from lpaint.params import load_params
     from lpaint.profiles import params_with
@@ -109,6 +110,10 @@ def bench(
         from lpaint.bench.gans import bench_gans
 
         report = bench_gans(params, compute, repeats)
+    elif what is Benchmark.contention:
+        from lpaint.bench.contention import bench_contention
+
+        report = bench_contention(params, repeats)
     else:
         from lpaint.bench.preparing import bench_preparing
 

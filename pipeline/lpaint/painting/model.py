@@ -188,6 +188,8 @@ def _session(path: Path, content: bytes, device: str, threads: int) -> ort.Infer
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    # Threads that wait sleep: spinning takes cores from numpy, between calls, and from other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if device == "cuda":
         return open_on_gpu(content, options)
     try:
