@@ -45,6 +45,9 @@ def run(params: Params, tracker: Tracker) -> None:
         "compute": compute.as_dict(),
         "ranks": ranks.count(),
     }
+    if params.evaluate.protocol != "search":
+        # Left out otherwise: a training that an earlier version began must find its checkpoint.
+        key["protocol"] = params.evaluate.protocol
     with resume_state("train_agent", key, ranks.leads()) as resume:
         ranks.wait_for_first()
         ranks.agree(key)
@@ -68,7 +71,7 @@ def _report(progress: Progress, params: Params) -> dict[str, Any]:
     return {
         "best": {name: best[name] for name in ("update", "l2", "psnr", "reward")},
         "final": {name: progress.curve[-1][name] for name in ("update", "l2", "psnr", "reward")},
-        "strokes": params.agent.validation.strokes,
+        "strokes": params.validation_strokes,
         "transitions": progress.transitions,
         "samples": progress.update * params.agent.batch_size,
     }

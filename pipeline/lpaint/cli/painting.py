@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lpaint.painting.outputs import Saving
     from lpaint.painting.picture import Plan
 
+# What Plan takes; the help tells it without loading numpy.
 DEFAULT_STROKES = 1000
 DEFAULT_STEPS = 5
 DEFAULT_EFFORT = 8
@@ -100,7 +101,12 @@ def paint(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")] = False,
     strokes: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000_000, help=f"Strokes, where the error is largest.  [default: {DEFAULT_STROKES}]"),
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help=f"Strokes, where the error is largest.  [default: {DEFAULT_STROKES}, or those of the agent's episode "
+            "if it paints by one]",
+        ),
     ] = None,
     detail: Annotated[
         Detail | None,
@@ -179,6 +185,7 @@ def paint(
     if to_stdout and as_json:
         raise ParamsError("--json and a painting would both go to standard output; name a file by -o")
     model = load_model(onnx, device, threads, announce=not quiet and not as_json)
+    _check_effort(effort, plan, model)
     work = _Work(model, plan, saving, wanted, ground or WHITE, f".{kinds[0]}")
     say = _Voice(quiet or as_json, verbose, to_stdout)
     for job in jobs:
@@ -196,7 +203,7 @@ def paint(
 
 def _spending(
     strokes: int | None, detail: Detail | None, effort: int | None, divide: int | None, steps: int | None
-) -> tuple[int, int, int, int]:
+) -> tuple[int | None, int, int, int]:
     """Strokes, divide, steps and effort, after options that contradict each other are refused."""
     grid = divide is not None or steps is not None
     for name, value in (("--strokes", strokes), ("--effort", effort), ("--detail", detail)):
@@ -207,11 +214,23 @@ def _spending(
             raise ParamsError(f"--detail says strokes and effort; leave out {name}, or give both numbers without it")
     budget, care = _DETAILS[detail] if detail is not None else (strokes, effort)
     return (
-        budget or DEFAULT_STROKES,
+        budget,
         (divide or 1) if grid else 0,
         steps or DEFAULT_STEPS,
         care or DEFAULT_EFFORT,
     )
+
+
+def _check_effort(effort: int | None, plan: "Plan", model: "OnnxPainter") -> None:
+    """Refuse --effort where nothing is chosen: within the episode of an agent that paints by one."""
+    from lpaint.painting.painter import episode_strokes
+
+    most = episode_strokes(model)
+    if effort is not None and most is not None and plan.total(model) <= most:
+        raise ParamsError(
+            f"--effort: this agent paints the {most} strokes of its episode in order and chooses none; leave it out, "
+            f"or ask for more --strokes than {most}"
+        )
 
 
 @dataclass
