@@ -18,6 +18,7 @@ import typer
 from lpaint.agent.training import AgentTraining
 from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
 from lpaint.checkpoint import ResumeState
+from lpaint.compare.table import Difference
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, choose_compute
 from lpaint.params import Params, parse_params
@@ -150,7 +151,7 @@ def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, im
 def table(cells: dict[str, Any]) -> str:
     """The report as a Markdown table: means over seeds, best first at 200 strokes; base in its place."""
     head = "| changed | seeds | samples | transitions | seconds | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
-    lines = [head + " | against base |\n" + "|---" * (len(BUDGETS) + 6) + "|"]
+    lines = [head + " | against base | verdict |\n" + "|---" * (len(BUDGETS) + 7) + "|"]
     names = {key.rsplit("/", 1)[0] for key in cells}
     groups = {name: [cell for key, cell in cells.items() if key.rsplit("/", 1)[0] == name] for name in names}
     against = {name: [_against(cell, groups.get(BASE, [cell])) for cell in group] for name, group in groups.items()}
@@ -158,12 +159,21 @@ def table(cells: dict[str, Any]) -> str:
         group = groups[name]
         means = {budget: mean(cell["l2"][budget] for cell in group) for budget in group[0]["l2"]}
         errors = " | ".join(show_errors(means, BUDGETS))
-        spread = " ".join(f"{value:.3f}" for value in against[name]) if BASE in groups else ""
+        spread, verdict = "", ""
+        if BASE in groups:
+            spread = " ".join(f"{value:.3f}" for value in against[name])
+            verdict = "" if name == BASE else _verdict(against[name], against[BASE])
         lines.append(
             f"| {name} | {len(group)} | {group[0]['samples']} | {group[0]['transitions']} "
-            f"| {mean(cell['seconds'] for cell in group):.0f} | {errors} | {spread} |"
+            f"| {mean(cell['seconds'] for cell in group):.0f} | {errors} | {spread} | {verdict} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _verdict(cells: list[float], base: list[float]) -> str:
+    """``less`` or ``more`` error than base, where the interval of the mean logarithm excludes zero."""
+    verdict = Difference.of([float(np.log(value)) for value in cells], [float(np.log(value)) for value in base]).verdict
+    return {"lower": "less", "higher": "more"}.get(verdict, verdict)
 
 
 def _against(cell: dict[str, Any], base: list[dict[str, Any]]) -> float:

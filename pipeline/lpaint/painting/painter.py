@@ -223,7 +223,8 @@ def paint_grid(
     """Paint one picture evenly: ``steps`` steps on the whole, then ``steps`` steps on each tile of a grid.
 
     The published way (Huang et al. 2019, section 4.4), except that strokes are not cut at the tiles' edges, each step
-    sees what its neighbours painted, and a stroke that would raise the error is left out.
+    sees what its neighbours painted, and a stroke that would raise the error is left out. The last holds for a model
+    that paints by episode, too: a tile does not start bare, as episodes do, and on tiles its strokes often harm.
 
     Args:
         model: the trained painter.
