@@ -1,7 +1,7 @@
 """Search or episode for agents with zoom [1]: `python benchmarks/protocols.py`, on digits that come with scikit-learn.
 
-MNIST and SVHN are not at hand everywhere, so the profiles `mnist` and `svhn` are trained on stand-ins in their form: the
-1,797 digits of scikit-learn, enlarged, for SVHN coloured on coloured grounds beside parts of other digits. An agent
+MNIST and SVHN are not at hand everywhere, so the profiles `mnist` and `svhn` are trained on stand-ins in their form:
+the 1,797 digits of scikit-learn, enlarged, for SVHN coloured on coloured grounds beside parts of other digits. An agent
 is trained once a seed, without choosing among its checkpoints, and judged on all validation pictures in every way: by
 search at efforts 1 and 8 and by the published episode, with the actor's own colours and with fitted ones. Adds to
 NAME.json and its table, NAME.table.md; trainings that the report holds already are left alone.
@@ -17,11 +17,12 @@ import typer
 from PIL import Image
 
 from lpaint.agent.model import TorchPaintingModel
+from lpaint.agent.networks import Actor
 from lpaint.agent.training import AgentTraining
 from lpaint.bench.study import add_cell, has_cell
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
-from lpaint.device import choose_compute
+from lpaint.device import Compute, choose_compute
 from lpaint.evaluation import evaluate, summarise
 from lpaint.params import Params, parse_params
 from lpaint.profiles import params_with
@@ -38,7 +39,7 @@ WAYS = [(*way, fitted) for way in (("search", 1), ("search", 8), ("episode", 1))
 
 def main(
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1,2",
-    updates: Annotated[int, typer.Option(min=1, help="Updates of each training.")] = 600,
+    updates: Annotated[int, typer.Option(min=1, help="Updates of each training.")] = 1000,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "protocols",
@@ -68,23 +69,29 @@ def run(params: Params, data: PreparedData, budgets: list[int]) -> dict[str, Any
     with TemporaryDirectory() as folder:
         training = AgentTraining(params, data, compute, rasterisers, ResumeState(Path(folder)), NullTracker())
         training.run()
+    return {
+        "split": "validation",
+        "images": len(data.split("validation")),
+        "updates": training.progress.update,
+        "seconds": round(training.progress.seconds, 1),
+        "judged": judge_all(training.actor.eval(), training.actor_settings, data, budgets, compute),
+        "compute": compute.as_dict(),
+    }
+
+
+def judge_all(
+    actor: Actor, actor_settings: dict[str, Any], data: PreparedData, budgets: list[int], compute: Compute
+) -> dict[str, Any]:
+    """L2 and strokes used on all validation pictures by way and stroke budget."""
     rows, judged = data.split("validation"), {}
-    actor = training.actor.eval()
     for protocol, effort, fitted in WAYS:
-        settings = training.actor_settings | {"protocol": protocol, "fit_colours": fitted}
+        settings = actor_settings | {"protocol": protocol, "fit_colours": fitted}
         model = TorchPaintingModel(actor, settings, compute)
         strokes = summarise(evaluate(model, data.images, rows, data.names(rows), budgets, effort))["strokes"]
         figures = {budget: {"l2": row["l2"]["mean"], "used": row["used"]} for budget, row in strokes.items()}
         judged[_name(protocol, effort, fitted)] = figures
-        print(f"{params.data.source} {params.base.seed} {_name(protocol, effort, fitted)}: {figures}", flush=True)
-    return {
-        "split": "validation",
-        "images": len(rows),
-        "updates": training.progress.update,
-        "seconds": round(training.progress.seconds, 1),
-        "judged": judged,
-        "compute": compute.as_dict(),
-    }
+        print(f"{_name(protocol, effort, fitted)}: {figures}", flush=True)
+    return judged
 
 
 def table(cells: dict[str, Any]) -> str:

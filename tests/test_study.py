@@ -35,6 +35,18 @@ def test_tables_are_what_the_reports_give(name: str, page: str) -> None:
     assert all(row["images"] >= 24 for row in rows)
 
 
+def test_what_is_told_of_protocols_was_measured() -> None:
+    table = runpy.run_path(str(ROOT / "benchmarks/protocols.py"))["table"]
+    cells = json.loads((FOLDER / "protocols.json").read_text(encoding="utf-8"))
+    assert table(cells) == (FOLDER / "protocols.table.md").read_text(encoding="utf-8")
+    method = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    heads = ("search effort 8, fitted", "search effort 1, fitted", "episode, fitted", "episode, own")
+    for profile, budget in (("mnist", "5"), ("mnist", "10"), ("svhn", "10"), ("svhn", "40")):
+        runs = [cells[f"{profile}/{seed}"]["judged"] for seed in range(3)]
+        columns = [" ".join(f"{run[head][budget]['l2']:.4f}"[1:] for run in runs) for head in heads]
+        assert f"| `{profile}` | {budget} | {' | '.join(columns)} |" in method
+
+
 def test_every_change_of_the_learning_study_is_a_valid_setting() -> None:
     study = runpy.run_path(str(ROOT / "benchmarks/learning.py"))
     variants = {name: study["variant"](changes, 3, 10, 1) for name, changes in study["CELLS"].items()}
