@@ -1,7 +1,8 @@
 """Error by training: `python benchmarks/curves.py --profile faces-cpu`, on the data that `dvc repro prepare` left.
 
-Trains a profile and, whenever the clock passes one of the marks, judges the actor as it is on test pictures. The clock
-stands still meanwhile. Adds a row a mark to NAME.json and to its table, NAME.table.md; several profiles share a report.
+Trains a profile and, whenever the clock passes one of the marks, judges the actor as it is on validation pictures.
+Meanwhile the clock stands still. Adds a row a mark to NAME.json and to its table, NAME.table.md; several profiles share
+a report.
 """
 
 import json
@@ -13,7 +14,7 @@ import typer
 
 from lpaint.agent.progress import Progress
 from lpaint.agent.training import AgentTraining
-from lpaint.bench.study import change_report, judge, mean_errors
+from lpaint.bench.study import change_report, judge, mean_errors, show_errors
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.device import choose_compute
@@ -36,7 +37,7 @@ def main(
     updates: Annotated[int, typer.Option(min=0, help="Updates in all; 0 = as the profile says.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
     data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 24,
+    images: Annotated[int, typer.Option(min=1, help="Validation pictures.")] = 24,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "curves",
 ) -> None:
@@ -56,6 +57,7 @@ def main(
             "updates": progress.update,
             "samples": progress.update * params.agent.batch_size,
             "transitions": progress.transitions,
+            "split": "validation",
             "images": len(evaluation.rows),
             "l2": mean_errors(strokes),
             "used": {budget: values["used"] for budget, values in strokes.items()},
@@ -84,13 +86,16 @@ def main(
 
 def table(curves: dict[str, Any]) -> str:
     """The report as a Markdown table."""
-    head = "| profile | minutes | samples | transitions | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
-    lines = [head + " |\n" + "|---" * (len(BUDGETS) + 4) + "|"]
+    head = "| profile | minutes | samples | transitions | pictures | " + " | ".join(
+        f"L2 {budget}" for budget in BUDGETS
+    )
+    lines = [head + " |\n" + "|---" * (len(BUDGETS) + 5) + "|"]
     for profile, rows in curves.items():
         for row in rows:
-            errors = " | ".join(f"{row['l2'][str(budget)]:.4f}" for budget in BUDGETS)
+            errors = " | ".join(show_errors(row["l2"], BUDGETS))
             lines.append(
-                f"| {profile} | {row['minutes']:.1f} | {row['samples']:,} | {row['transitions']:,} | {errors} |"
+                f"| {profile} | {row['minutes']:.1f} | {row['samples']:,} | {row['transitions']:,} "
+                f"| {row.get('split', 'test')} | {errors} |"
             )
     return "\n".join(lines) + "\n"
 

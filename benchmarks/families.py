@@ -1,8 +1,8 @@
 """Stroke families compared: `python benchmarks/families.py`, on the data that `dvc repro prepare` left.
 
 A cell is a family and what draws its strokes while the agent learns (exact or neural). Each is trained for as many
-updates, then judged on test pictures with exact strokes. Cells that the report holds already are left alone, so that
-the command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.table.md.
+updates, then judged on validation pictures with exact strokes. Cells that the report holds already are left alone, so
+that the command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.table.md.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from lpaint.agent.training import AgentTraining
-from lpaint.bench.study import add_cell, judge, mean_errors, read_report
+from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
 from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, choose_compute
@@ -37,7 +37,7 @@ def main(
     families: Annotated[str, typer.Option(help="Comma-separated.")] = FAMILIES,
     renderers: Annotated[str, typer.Option(help="exact, neural or both, comma-separated.")] = "exact,neural",
     data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 24,
+    images: Annotated[int, typer.Option(min=1, help="Validation pictures.")] = 24,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "families",
@@ -54,7 +54,7 @@ def main(
         variant = params.model_copy(update={"stroke": params.stroke.model_copy(update={"family": name})})
         network: NeuralRenderer | None = None
         for renderer in renderers.split(","):
-            if f"{name}/{renderer}" in read_report(report):
+            if has_cell(report, f"{name}/{renderer}"):
                 continue
             if network is None:
                 network, drawn = pretrain(variant, compute)
@@ -65,7 +65,7 @@ def main(
             strokes, evaluation = judge(training, prepared, images, BUDGETS)
             seen = training.params.agent.max_steps * training.params.agent.bundle
             gap = neural_gap(network, get_family(name), evaluation.strokes, seen)
-            cell |= {"images": len(evaluation.rows), "l2": mean_errors(strokes), "gap": gap}
+            cell |= {"split": "validation", "images": len(evaluation.rows), "l2": mean_errors(strokes), "gap": gap}
             cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}
             add_cell(report, f"{name}/{renderer}", cell, table)
             print(name, renderer, json.dumps({key: value for key, value in cell.items() if key != "curve"}), flush=True)
@@ -102,7 +102,7 @@ def table(cells: dict[str, Any]) -> str:
     lines = [head]
     for name, cell in sorted(cells.items(), key=lambda item: item[1]["l2"]["100"]):
         family, renderer = name.split("/")
-        errors = " | ".join(f"{cell['l2'][str(budget)]:.4f}" for budget in BUDGETS)
+        errors = " | ".join(show_errors(cell["l2"], BUDGETS))
         gap = cell["gap"]
         lines.append(
             f"| {family} | {renderer} | {cell['seconds']:.0f} | {cell['validation_reward']:.3f} | {errors} "

@@ -2,9 +2,9 @@
 
 A cell is the profile `faces-cpu`, cut to a few hundred updates, with one thing changed; CELLS names them (its learning
 rates fall in steps, and half of the updates are made on the small canvas). Each is trained once a seed on the data that
-`dvc repro prepare` left, tracked as a run of MLflow (tag `study`), and judged on test pictures. Cells that the report
-holds already are left alone, so that the command can be stopped and repeated, and several processes may share a report.
-Writes NAME.json and its table, NAME.table.md.
+`dvc repro prepare` left, tracked as a run of MLflow (tag `study`), and judged on validation pictures. Cells that the
+report holds already are left alone, so that the command can be stopped and repeated, and several processes may share a
+report. Writes NAME.json and its table, NAME.table.md.
 """
 
 from pathlib import Path
@@ -16,21 +16,29 @@ import numpy as np
 import typer
 
 from lpaint.agent.training import AgentTraining
-from lpaint.bench.study import add_cell, judge, mean_errors, read_report
+from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
 from lpaint.checkpoint import ResumeState
+from lpaint.compare.table import Difference
 from lpaint.data.dataset import PreparedData
 from lpaint.device import Compute, choose_compute
 from lpaint.params import Params, parse_params
 from lpaint.profiles import params_with
 from lpaint.renderer.networks import canvas_rasterisers
 from lpaint.strokes import get_family
-from lpaint.tracking import start_run
+from lpaint.tracking import FINAL_VALIDATION, start_run
 
 ROOT = Path(__file__).parents[1]
 BASE = "base"
 BUDGETS = [25, 50, 100, 200]
 _CRITIC = {"agent.discount": 0.95}
 _GAN = {"agent.gan": "wgan_gp"}
+# The published episode, judged as published: its 100 strokes in order.
+_PUBLISHED = {
+    "agent.zoom": [1],
+    "agent.max_steps": 20,
+    "agent.environments": 24,
+    "evaluate.protocol": "episode",
+}
 # Name of a cell -> the settings that it changes. Numbers of environments keep a round at about 480 transitions.
 CELLS: dict[str, dict[str, Any]] = {
     BASE: {},
@@ -43,13 +51,8 @@ CELLS: dict[str, dict[str, Any]] = {
     "strokes carried": {"agent.carry": "strokes"},
     "no curriculum": {"agent.curriculum.share": 0.0},
     "curriculum to 0.8": {"agent.curriculum.share": 0.8},
-    "zoom [1], 20 steps": {"agent.zoom": [1], "agent.max_steps": 20, "agent.environments": 24},
-    "zoom [1], 20 steps, critic": {
-        "agent.zoom": [1],
-        "agent.max_steps": 20,
-        "agent.environments": 24,
-        **_CRITIC,
-    },
+    "zoom [1], 20 steps": _PUBLISHED,
+    "zoom [1], 20 steps, critic": {**_PUBLISHED, **_CRITIC},
     "zoom [1, 2]": {"agent.zoom": [1, 2], "agent.environments": 48},
     "zoom [1, 2, 4, 8]": {"agent.zoom": [1, 2, 4, 8], "agent.environments": 24},
     "3 steps a scale": {"agent.max_steps": 3, "agent.environments": 53},
@@ -90,7 +93,7 @@ def main(
     updates: Annotated[int, typer.Option(min=1, help="Updates of each cell.")] = 600,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 1,
     data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 24,
+    images: Annotated[int, typer.Option(min=1, help="Validation pictures.")] = 24,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "learning",
 ) -> None:
@@ -99,7 +102,7 @@ def main(
     report = out / f"{report_name}.json"
     for name in cells.split(";") if cells else CELLS:
         for seed in map(int, seeds.split(",")):
-            if f"{name}/{seed}" in read_report(report):
+            if has_cell(report, f"{name}/{seed}"):
                 continue
             params = variant(CELLS[name], seed, updates, threads)
             cell = run_cell(name, params, prepared, choose_compute(params.base), images)
@@ -131,12 +134,13 @@ def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, im
         progress = training.progress
         strokes, evaluation = judge(training, data, images, BUDGETS)
         errors = mean_errors(strokes)
-        tracker.log_metrics({f"test/l2_{budget}": value for budget, value in errors.items()})
+        tracker.log_metrics({f"{FINAL_VALIDATION}/l2_{budget}": value for budget, value in errors.items()})
     return {
         "updates": progress.update,
         "samples": progress.update * params.agent.batch_size,
         "transitions": progress.transitions,
         "seconds": round(progress.seconds, 1),
+        "split": "validation",
         "images": len(evaluation.rows),
         "l2": errors,
         "curve": [{key: round(row[key], 6) for key in ("update", "seconds", "l2")} for row in progress.curve],
@@ -147,25 +151,35 @@ def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, im
 def table(cells: dict[str, Any]) -> str:
     """The report as a Markdown table: means over seeds, best first at 200 strokes; base in its place."""
     head = "| changed | seeds | samples | transitions | seconds | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
-    lines = [head + " | against base |\n" + "|---" * (len(BUDGETS) + 6) + "|"]
+    lines = [head + " | against base | verdict |\n" + "|---" * (len(BUDGETS) + 7) + "|"]
     names = {key.rsplit("/", 1)[0] for key in cells}
     groups = {name: [cell for key, cell in cells.items() if key.rsplit("/", 1)[0] == name] for name in names}
-    overall = {name: _overall(group) for name, group in groups.items()}
-    for name in sorted(names, key=lambda name: overall[name]):
+    against = {name: [_against(cell, groups.get(BASE, [cell])) for cell in group] for name, group in groups.items()}
+    for name in sorted(names, key=lambda name: np.mean(np.log(against[name]))):
         group = groups[name]
-        errors = " | ".join(f"{mean(cell['l2'][str(budget)] for cell in group):.4f}" for budget in BUDGETS)
-        spread = [_overall([cell]) / overall[BASE] for cell in group] if BASE in overall else []
-        against = " ".join(f"{value:.3f}" for value in spread)
+        means = {budget: mean(cell["l2"][budget] for cell in group) for budget in group[0]["l2"]}
+        errors = " | ".join(show_errors(means, BUDGETS))
+        spread, verdict = "", ""
+        if BASE in groups:
+            spread = " ".join(f"{value:.3f}" for value in against[name])
+            verdict = "" if name == BASE else _verdict(against[name], against[BASE])
         lines.append(
             f"| {name} | {len(group)} | {group[0]['samples']} | {group[0]['transitions']} "
-            f"| {mean(cell['seconds'] for cell in group):.0f} | {errors} | {against} |"
+            f"| {mean(cell['seconds'] for cell in group):.0f} | {errors} | {spread} | {verdict} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def _overall(group: list[dict[str, Any]]) -> float:
-    """One number for a cell: the geometric mean of its errors over budgets and seeds."""
-    return float(np.exp(np.mean([np.log(list(cell["l2"].values())) for cell in group])))
+def _verdict(cells: list[float], base: list[float]) -> str:
+    """``less`` or ``more`` error than base, where the interval of the mean logarithm excludes zero."""
+    verdict = Difference.of([float(np.log(value)) for value in cells], [float(np.log(value)) for value in base]).verdict
+    return {"lower": "less", "higher": "more"}.get(verdict, verdict)
+
+
+def _against(cell: dict[str, Any], base: list[dict[str, Any]]) -> float:
+    """A cell's error over that of base: the geometric mean over the budgets that the cell was judged at."""
+    logs = [np.log([each["l2"][budget] for budget in cell["l2"]]).mean() for each in (cell, *base)]
+    return float(np.exp(logs[0] - np.mean(logs[1:])))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from typing import Annotated, Any
 import typer
 
 from lpaint.compare.experiments import list_experiments
-from lpaint.compare.table import JUDGES, Estimate
+from lpaint.compare.table import JUDGES, Difference, Estimate
 from lpaint.files import write_json, write_text
 from lpaint.plots import save_curves
+from lpaint.tracking.base import FINAL_VALIDATION
 from lpaint.tracking.reading import RunStore, TrackedRun
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +41,8 @@ _GANS = ("wgan_gp", "dragan", "fisher", "cramer", "sngan", "sagan")
 _PER = {"agent.replay": "prioritized"}
 # As published: the whole picture in 20 steps. 24 environments keep a round at 480 transitions.
 _LONG = {"agent.zoom": "[1]", "agent.max_steps": 20, "agent.environments": 24}
+# The same, judged as published: all 100 strokes in order. Without it the painter drops most of them.
+_EPISODE = {**_LONG, "evaluate.protocol": "episode"}
 _ALONE = {"agent.reward.l2": 0.0}
 # Group -> name of a cell -> the settings that it changes in the profile `study`, which is the cell `base`.
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
@@ -49,6 +52,8 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "per-shared": {**_PER, "agent.per.actor_sampling": "shared"},
         "long": _LONG,
         "long-per": {**_LONG, **_PER},
+        "episode": _EPISODE,
+        "episode-per": {**_EPISODE, **_PER},
     },
     "gan-beside-l2": {BASE: {}} | {f"{gan}-beside": {"agent.gan": gan} for gan in _GANS},
     "gan-alone": {f"{gan}-alone": {"agent.gan": gan, **_ALONE} for gan in _GANS}
@@ -80,6 +85,27 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 CELLS = {name: changes for group in GROUPS.values() for name, changes in group.items()}
+# What is asked of the figures: a cell, the cell that it is held against, and the figure.
+REWARD, ERROR = "validation reward, last", "L2"
+DIFFERENCES = (
+    ("long-per", "long", REWARD),
+    ("episode-per", "episode", REWARD),
+    ("sagan-alone", "cramer-alone", ERROR),
+    ("sngan-alone", "cramer-alone", ERROR),
+    ("sngan-alone", "dragan-alone", ERROR),
+    ("cramer-alone", "wgan_gp-alone", ERROR),
+    ("fisher-alone", "wgan_gp-alone", ERROR),
+    ("dragan-alone", "wgan_gp-alone", ERROR),
+    *((f"{gan}-alone", BASE, ERROR) for gan in _GANS),
+    *((f"{gan}-beside", BASE, ERROR) for gan in _GANS),
+    ("parameter", "layer-norm", ERROR),
+    ("parameter", "layer-norm", REWARD),
+    ("wgan_gp-frozen", "wgan_gp-alone", REWARD),
+    ("model-free", BASE, REWARD),
+    ("td3", BASE, ERROR),
+    ("neural", BASE, ERROR),
+    ("bundle-1", BASE, ERROR),
+)
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 
 
@@ -140,12 +166,22 @@ def collect(store: RunStore) -> dict[str, Any]:
 
 
 def fill(page: str, results: dict[str, Any]) -> str:
-    """The page with the table of every group between its marks, ``<!-- table: GROUP -->`` and ``<!-- end -->``."""
+    """The page with its tables between their marks, each of which ends with ``<!-- end -->``.
+
+    ``<!-- table: GROUP -->`` begins the cells of a group, ``<!-- differences -->`` what DIFFERENCES asks.
+    """
 
     def table(match: re.Match[str]) -> str:
         return f"{match[1]}\n{_table(match[2], results)}\n{match[3]}"
 
-    return re.sub(r"(<!-- table: ([\w-]+) -->).*?(<!-- end -->)", table, page, flags=re.DOTALL)
+    page = re.sub(r"(<!-- table: ([\w-]+) -->).*?(<!-- end -->)", table, page, flags=re.DOTALL)
+    found = _differences(results)
+    return re.sub(
+        r"(<!-- differences -->).*?(<!-- end -->)",
+        lambda match: f"{match[1]}\n{found}\n{match[2]}",
+        page,
+        flags=re.DOTALL,
+    )
 
 
 def plot(results: dict[str, Any], out: Path) -> None:
@@ -173,7 +209,6 @@ def _figures(store: RunStore, run: TrackedRun) -> dict[str, Any]:
     """What a run measured, rounded; the same keys for every cell."""
     curves = {name: store.history(run.run_id, metric) for name, metric in _CURVES.items()}
     errors = [value for _, value in curves["l2"]]
-    tests = {judge: dict(store.history(run.run_id, f"test/{judge}")) for judge in JUDGES}
     updates = curves["l2"][-1][0]
     transitions = store.history(run.run_id, "charts/transitions")[-1][1]
     return {
@@ -188,13 +223,47 @@ def _figures(store: RunStore, run: TrackedRun) -> dict[str, Any]:
             "final_reward": round(curves["reward"][-1][1], 5),
             "best_reward": round(max(value for _, value in curves["reward"]), 5),
         },
-        "test": {
-            judge: {str(strokes): round(value, 6) for strokes, value in values.items()}
-            for judge, values in tests.items()
-        },
+        "test": _judged(store, run, "test"),
+        FINAL_VALIDATION: _judged(store, run, FINAL_VALIDATION),
         "curve": {name: [[step, round(value, 6)] for step, value in curve] for name, curve in curves.items()},
         "transitions_to_reward": {str(level): _reaches(curves["reward"], transitions, level) for level in (0.85, 0.9)},
     }
+
+
+def _judged(store: RunStore, run: TrackedRun, prefix: str) -> dict[str, dict[str, float]]:
+    """A split's figures by judge and stroke budget; none where the evaluation did not measure it."""
+    histories = {judge: store.history(run.run_id, f"{prefix}/{judge}") for judge in JUDGES}
+    return {
+        judge: {str(strokes): round(value, 6) for strokes, value in history}
+        for judge, history in histories.items()
+        if history
+    }
+
+
+def _split(results: dict[str, Any]) -> str:
+    """Where verdicts are read: the validation split, or the test split of results that have no figures of the other."""
+    runs = [run for cell in results["cells"].values() for run in cell["runs"]]
+    return FINAL_VALIDATION if all(run.get(FINAL_VALIDATION) for run in runs) else "test"
+
+
+def _differences(results: dict[str, Any]) -> str:
+    """DIFFERENCES in Markdown: a verdict needs an interval that excludes zero."""
+    split, strokes = _split(results), str(results["strokes"])
+    name = "validation" if split == FINAL_VALIDATION else "test"
+    figures: dict[str, tuple[tuple[str, ...], str, str]] = {
+        REWARD: (("validation", "final_reward"), "+.4f", ".4f"),
+        ERROR: ((split, "l2", strokes), "+.5f", ".5f"),
+    }
+    lines = [f"| cell | against | figure | difference | verdict |\n{'|---' * 5}|"]
+    for cell, other, figure in DIFFERENCES:
+        if not {cell, other} <= results["cells"].keys():
+            continue
+        path, form, spread = figures[figure]
+        found = Difference.of(*([_dig(run, path) for run in results["cells"][each]["runs"]] for each in (cell, other)))
+        label = figure if figure == REWARD else f"{name} L2 at {strokes}"
+        told = f"{found.mean:{form}} ± {found.ci95:{spread}}"
+        lines.append(f"| {cell} | {other} | {label} | {told} | {found.verdict} |")
+    return "\n".join(lines)
 
 
 def _reaches(curve: list[tuple[int, float]], transitions: float, level: float) -> int | None:
@@ -213,8 +282,12 @@ def _table(group: str, results: dict[str, Any]) -> str:
     """A group's table in Markdown: means over seeds with the half-width of their 95% interval."""
     strokes = str(results["strokes"])
     columns: dict[str, tuple[tuple[str, ...], str]] = {
-        "validation reward, last": (("validation", "final_reward"), ".4f"),
+        REWARD: (("validation", "final_reward"), ".4f"),
         "best": (("validation", "best_reward"), ".4f"),
+    }
+    if _split(results) == FINAL_VALIDATION:
+        columns[f"validation L2 at {strokes}"] = ((FINAL_VALIDATION, "l2", strokes), ".5f")
+    columns |= {
         f"test L2 at {strokes}": (("test", "l2", strokes), ".5f"),
         "PSNR": (("test", "psnr", strokes), ".2f"),
         "SSIM": (("test", "ssim", strokes), ".3f"),

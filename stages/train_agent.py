@@ -77,6 +77,8 @@ def resume_keys(params: Params, compute: Compute, data: str, renderer: str | Non
         "compute": compute.key(params.base),
         "ranks": ranks.count(),
     }
+    if params.evaluate.protocol != "search":
+        key["protocol"] = params.evaluate.protocol
     # Earlier versions named the threads that were found, where as many as there are cores were asked for.
     return [key, key | {"compute": compute.as_dict()}]
 
@@ -86,7 +88,7 @@ def _report(progress: Progress, params: Params) -> dict[str, Any]:
     return {
         "best": {name: best[name] for name in ("update", "l2", "psnr", "reward")},
         "final": {name: progress.curve[-1][name] for name in ("update", "l2", "psnr", "reward")},
-        "strokes": params.agent.validation.strokes,
+        "strokes": params.validation_strokes,
         "transitions": progress.transitions,
         "samples": progress.update * params.agent.batch_size,
     }

@@ -82,7 +82,8 @@ def test_weights_carry_their_settings(chain: Path) -> None:
 
 def test_model_card_names_the_data_and_its_licence(chain: Path) -> None:
     card = (chain / "exports/MODEL_CARD.md").read_text()
-    assert "synthetic" in card and "| 20 |" in card and "Licence" in card
+    assert "synthetic" in card and card.count("| 20 |") == 2 and "Licence" in card
+    assert "2 test images" in card and "2 validation images" in card and "`search`" in card
 
 
 def test_runs_are_finished_and_linked_to_what_they_build_on(runs: dict[str, Run]) -> None:
@@ -100,7 +101,14 @@ def test_agents_run_tells_the_whole_story(runs: dict[str, Run], chain: Path) -> 
     run = runs["train_agent"]
     expected = {"gan": "wgan_gp", "replay": "prioritized", "algorithm": "ddpg", "seed": "0", "agent.batch_size": "8"}
     assert expected.items() <= run.data.params.items()
-    for metric in ("validation/l2", "losses/actor", "losses/discriminator", "test/l2", "export/parity_actor"):
+    for metric in (
+        "validation/l2",
+        "losses/actor",
+        "losses/discriminator",
+        "test/l2",
+        "validation_final/l2",
+        "export/parity_actor",
+    ):
         assert np.isfinite(run.data.metrics[metric]), metric
     client = mlflow.MlflowClient()
     steps = [point.step for point in client.get_metric_history(run.info.run_id, "validation/l2")]

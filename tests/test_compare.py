@@ -12,7 +12,7 @@ from lpaint.compare import experiments
 from lpaint.compare.experiments import Experiment, notes_on_experiments
 from lpaint.compare.report import compare
 from lpaint.compare.runs import select_trainings
-from lpaint.compare.table import JUDGES, Estimate, common_levels, common_strokes
+from lpaint.compare.table import JUDGES, Difference, Estimate, common_levels, common_strokes
 from lpaint.errors import DataError, ModelError, ParamsError
 from lpaint.promotion import promote, pull
 from lpaint.tracking.mlflow_store import REGISTERED_MODEL, connect
@@ -33,12 +33,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _track(gan: str, seed: str, error: float, status: str = "FINISHED", **changes: Any) -> str:
-    """A training of 200 updates whose validation L2 falls from 4 x ``error`` to ``error``; its run's id."""
+    """A training of 200 updates whose validation L2 falls from 4 x ``error`` to ``error``; its run's id.
+
+    ``error`` is the test L2 at 100 strokes, too; ``validated`` that of the final validation, None for none.
+    """
     params = {"gan": gan, "replay": "uniform", "seed": seed, "agent.gan": gan, "base.seed": seed, "base.threads": seed}
     tags = {"stage": "train_agent", "data.digest": changes.pop("data", "abc")}
     if "experiment" in changes:
         tags["dvc.experiment"] = changes.pop("experiment")
     evaluated = changes.pop("evaluated", True)
+    validated = changes.pop("validated", error)
     tracker = MlflowTracker("train_agent", params | changes, tags)
     for update, factor in ((50, 4.0), (100, 2.0), (200, 1.0)):
         tracker.log_metrics({"validation/l2": factor * error, "validation/reward": 1 - factor * error}, update)
@@ -48,6 +52,9 @@ def _track(gan: str, seed: str, error: float, status: str = "FINISHED", **change
     if evaluated:
         for strokes in (50, 100):
             values = dict.fromkeys((f"test/{judge}" for judge in JUDGES), 0.5) | {"test/l2": error * 100 / strokes}
+            values |= {"test/used": strokes - 1}
+            if validated is not None:
+                values["validation_final/l2"] = validated * 100 / strokes
             tracker.log_metrics(values, strokes)
         folder = Path(f"made-{gan}-{seed}")
         folder.mkdir(exist_ok=True)
@@ -92,6 +99,7 @@ def test_the_report_tells_the_figures(grid: Path) -> None:
     assert (sagan["seconds_per_update"]["mean"], dragan["seconds_per_update"]["mean"]) == (1.0, 0.5)
     assert sagan["peak_memory_mib"]["mean"] == 500
     text = (out / "report.md").read_text()
+    assert sagan["validation_l2"]["mean"] == pytest.approx(0.012) and sagan["strokes_used"]["mean"] == 99
     assert "| sagan | 2 | 0.012 ± 0.025 |" in text and "200 (1 of 2)" in text and "Mind" not in text
     html = (out / "report.html").read_text()
     assert "<table>" in html and '<img src="l2_by_updates.png"' in html
@@ -107,6 +115,43 @@ def test_the_sheet_shows_the_best_seed_of_each_group_beside_the_target(grid: Pat
     compare(grid / "out", by=("gan",), strokes=50)
     pixels = np.asarray(Image.open(grid / "out/sheet.png"))
     assert [pixels[20, 5 + 10 * column, 0] for column in range(3)] == [0, 20, 10], "dragan's and sagan's seed 1"
+
+
+def test_groups_and_seeds_are_chosen_on_validation_pictures(home: Path) -> None:
+    # On the test pictures fisher looks best, and of sagan seed 1; on the validation pictures it is the other way round.
+    for gan, seed, test, validated in (
+        ("fisher", "1", 0.004, 0.03),
+        ("sagan", "1", 0.010, 0.02),
+        ("sagan", "2", 0.014, 0.01),
+    ):
+        _track(gan, seed, test, validated=validated)
+    compare(home / "out", by=("gan",), strokes=100)
+    report = json.loads((home / "out/report.json").read_text())
+    assert [row["group"]["gan"] for row in report["rows"]] == ["sagan", "fisher"]
+    pixels = np.asarray(Image.open(home / "out/sheet.png"))
+    assert [pixels[20, 5 + 10 * column, 0] for column in range(3)] == [0, 100, 100]
+    compare(home / "half", by=("gan",), strokes=50)
+    pixels = np.asarray(Image.open(home / "half/sheet.png"))
+    assert [pixels[20, 5 + 10 * column, 0] for column in range(3)] == [0, 4, 14], "sagan's seed 2"
+
+
+def test_runs_that_an_earlier_version_judged_are_ordered_by_their_trainings_validation(home: Path) -> None:
+    _track("dragan", "1", 0.02, validated=None)
+    _track("sagan", "1", 0.01, validated=0.5)
+    compare(home / "out", by=("gan",))
+    report = json.loads((home / "out/report.json").read_text())
+    assert [row["group"]["gan"] for row in report["rows"]] == ["sagan", "dragan"]
+
+
+def test_a_verdict_needs_an_interval_that_excludes_zero() -> None:
+    # Welch: variances of the means 1/3 and 1/3, 4 degrees of freedom: 2.7764 x sqrt(2/3).
+    found = Difference.of([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    assert found == Difference(-3.0, pytest.approx(2.2669, abs=1e-3)) and found.verdict == "lower"
+    assert Difference.of([6.0, 5.0, 4.0, None], [1.0, 2.0, 3.0]).verdict == "higher"
+    # One seed of three was thrown back: means apart, yet nothing is decided.
+    assert Difference.of([0.0134, 0.0127, 0.0356], [0.0110, 0.0112, 0.0113]).verdict == "undecided"
+    for too_few in (([1.0], [2.0, 2.1]), ([], [1.0, 2.0]), ([1.0, 1.0], [1.0, 1.0])):
+        assert Difference.of(*too_few).verdict == "undecided"
 
 
 def test_formats_and_filters(grid: Path) -> None:
@@ -220,13 +265,15 @@ def test_the_best_model_becomes_champion_and_can_be_pulled(home: Path) -> None:
     store = RunStore()
     with pytest.raises(ModelError, match="no registered model is called champion; lpaint promote makes one"):
         pull(store, "champion", home / "x.onnx")
-    assert promote(store, version="1") == "version 1 is champion: test L2 0.01200 at 100 strokes"
-    assert promote(store) == "version 2 is champion: test L2 0.01000 at 100 strokes; version 1 had 0.01200"
-    assert promote(store, version="1").startswith("version 2 stays champion: test L2 0.01000")
+    assert promote(store, version="1") == "version 1 is champion: validation L2 0.01200 at 100 strokes"
+    assert promote(store) == "version 2 is champion: validation L2 0.01000 at 100 strokes; version 1 had 0.01200"
+    assert promote(store, version="1").startswith("version 2 stays champion: validation L2 0.01000")
     # Errors on other pictures say nothing about these.
     _register(runs[2], home / "m2")
     assert promote(store).startswith("version 2 stays champion")
-    with pytest.raises(ModelError, match="no registered model has a test L2 at 100 strokes on the champion's data"):
+    with pytest.raises(
+        ModelError, match="no registered model has a validation L2 at 100 strokes on the champion's data"
+    ):
         promote(store, version="3")
     with pytest.raises(ModelError, match="there is no version 9"):
         promote(store, version="9")
@@ -235,6 +282,24 @@ def test_the_best_model_becomes_champion_and_can_be_pulled(home: Path) -> None:
     assert (home / "deep/champion.onnx").read_bytes() == runs[1].encode()
     pull(store, "1", home / "first.onnx")
     assert (home / "first.onnx").read_bytes() == runs[0].encode()
+
+
+def test_the_champion_is_chosen_by_validation_not_by_test(home: Path) -> None:
+    for place, (test, validated) in enumerate([(0.010, 0.030), (0.020, 0.015), (0.001, None)]):
+        _register(_track("sagan", str(place), test, validated=validated), home / f"m{place}")
+    store = RunStore()
+    with pytest.raises(ModelError, match="no registered model has a validation L2 at 77 strokes; try another"):
+        promote(store, strokes=77)
+    told = promote(store)
+    assert told.startswith("version 2 is champion: validation L2 0.01500 at 100 strokes")
+    assert told.endswith("; version 3 has no validation figure at 100 strokes and is no candidate")
+    # A champion of an earlier lpaint, crowned by its test error.
+    store.set_alias("champion", "3")
+    told = promote(store, version="1")
+    assert told == (
+        "version 1 is champion: validation L2 0.03000 at 100 strokes; "
+        "version 3 has no validation figure at 100 strokes and is no candidate"
+    )
 
 
 def test_the_chains_own_model_can_be_promoted_and_painted_with(chain: Path, tmp_path: Path, monkeypatch) -> None:

@@ -31,10 +31,14 @@ def test_a_chain_ends_in_an_agent(tmp_path: Path, source: str) -> None:
         data={"source": source, "path": "pictures", "limit": 0, "size": 16 if digits else 32},
         renderer={"updates": 10},
         agent={**agent, "gan": "none", "zoom": [1] if digits else [1, 2]},
-        evaluate={"strokes": [4], "timelapses": 1},
+        # Digits as their profiles have it; an episode ends after 6 strokes.
+        evaluate={"strokes": [4, 50], "timelapses": 1, "protocol": "episode" if digits else "search"},
     )
+    report = json.loads((tmp_path / "reports/evaluation.json").read_text())
+    assert list(report["strokes"]) == (["4"] if digits else ["4", "50"])
     summary = json.loads((tmp_path / "data/prepared/summary.json").read_text())
     counts = {"train": 11, "validation": 1, "test": 4} if digits else {"train": 11, "validation": 12, "test": 1}
     assert (summary["source"], summary["splits"]) == (source, counts)
     assert describe(tmp_path / "exports/actor.onnx")["data_source"] == source
+    assert describe(tmp_path / "exports/actor.onnx")["protocol"] == ("episode" if digits else "search")
     assert source in (tmp_path / "exports/MODEL_CARD.md").read_text()

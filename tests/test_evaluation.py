@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lpaint.agent.model import build_actor
-from lpaint.errors import DataError, ModelError
+from lpaint.agent.model import build_actor, load_actor
+from lpaint.errors import DataError, ModelError, ParamsError
 from lpaint.evaluation import (
     METRICS,
     Evaluation,
+    _tick,
     evaluate,
     neural_gap,
     ranked,
@@ -23,6 +24,7 @@ from lpaint.evaluation import (
     summarise,
     write_figures,
 )
+from lpaint.modelcard import model_card
 from lpaint.painting.painter import Strokes
 from lpaint.params import Params, load_params
 from lpaint.provenance import remember_output
@@ -39,7 +41,7 @@ class FlatPainter:
     """Fills its frame with the target's mean colour, opaque."""
 
     canvas, bundle, max_steps, zoom, reach = 8, 1, 1, (1, 2), 0.25
-    fitted, start = False, "black"
+    fitted, start, protocol = False, "black", "search"
 
     def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
         colour = target.mean((2, 3))[:, None]
@@ -102,8 +104,8 @@ def test_strokes_used_are_counted_where_nothing_more_helps() -> None:
     assert table["l2"].max() < 1e-12 and list(table["psnr"]) == [100, 100]
 
 
-def test_no_test_image_is_a_data_error() -> None:
-    with pytest.raises(DataError, match="no test image"):
+def test_no_image_is_a_data_error() -> None:
+    with pytest.raises(DataError, match="no image to evaluate on"):
         evaluate(FlatPainter(), _pictures((1, 2)), np.array([], np.int64), [], [1])
 
 
@@ -148,7 +150,7 @@ def test_figures_are_complete_and_show_the_paintings_that_were_measured(tmp_path
     assert {path.name for path in tmp_path.iterdir()} == expected
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "per_image.parquet"), evaluation.table)
     means = pd.read_csv(tmp_path / "strokes.csv")
-    assert list(means["strokes"]) == [1, 8] and set(means) == {"strokes", *METRICS}
+    assert list(means["strokes"]) == [1, 8] and set(means) == {"strokes", "used", *METRICS}
     # The worst is the noise: target, then after 1 stroke and after 8, below 16 pixels of captions.
     worst = np.asarray(Image.open(tmp_path / "worst.png"))
     assert worst.shape == (16 + 3 * 18 + 2, 3 * 18 + 2, 3)
@@ -275,6 +277,14 @@ def test_stage_reports_to_its_own_run_and_to_the_agents(workspace: Path, capsys:
     run(_params(images=2), tracker)
     report = json.loads((workspace / "reports" / "evaluation.json").read_text())
     assert report["images"] == 2 and list(report["strokes"]) == ["2", "6"]
+    assert (report["protocol"], report["left_out"]) == ("search", [])
+    # The single validation picture, judged in the same way, under names of its own.
+    validation = report["validation"]
+    assert validation["images"] == 1 and list(validation["strokes"]) == ["2", "6"]
+    assert set(validation["strokes"]["6"]) == set(report["strokes"]["6"])
+    assert ("validation_final/l2", 6, validation["strokes"]["6"]["l2"]["mean"]) in tracker.metrics
+    assert ("test/used", 6, report["strokes"]["6"]["used"]) in tracker.metrics
+    assert not [name for name, _, _ in tracker.metrics if name.startswith("validation/")], "the training's curve"
     assert report["neural_gap"]["l1"] > 0 and report["neural_gap"]["strokes"] <= 2 * 2 * 2
     assert ("test/l2", 6, report["strokes"]["6"]["l2"]["mean"]) in tracker.metrics
     assert {"evaluation.json", "worst.png", "l2.png", "timelapse_0.webp"} <= set(tracker.artifacts)
@@ -283,7 +293,35 @@ def test_stage_reports_to_its_own_run_and_to_the_agents(workspace: Path, capsys:
         list(pd.read_parquet(workspace / "reports" / "evaluation" / "per_image.parquet")["name"])
         == ["3.png", "4.png"] * 2
     )
-    assert "2 test images at 32 px" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 validation images at 32 px" in told and "2 test images at 32 px" in told and "   used" in told
+
+
+def test_stage_judges_an_episode_up_to_its_end(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = workspace / "models" / "actor.safetensors"
+    actor, settings = load_actor(path)
+    save_weights(path, actor, settings | {"zoom": [1], "protocol": "episode"})
+    params = _params(strokes=[3, 4, 50, 6])
+    with pytest.raises(ParamsError, match=r"evaluate\.protocol is search, but .* was trained and validated by episode"):
+        run(params, NullTracker())
+    agent = params.agent.model_copy(update={"zoom": [1], "max_steps": 2, "bundle": 2})
+    evaluation = params.evaluate.model_copy(update={"protocol": "episode"})
+    run(params.model_copy(update={"agent": agent, "evaluate": evaluation}), NullTracker())
+    report = json.loads((workspace / "reports" / "evaluation.json").read_text())
+    assert (report["protocol"], report["left_out"]) == ("episode", [6, 50])
+    for judged in (report, report["validation"]):
+        assert {budget: row["used"] for budget, row in judged["strokes"].items()} == {"3": 3, "4": 4}
+    assert "strokes 6, 50 are left out: the agent's episode ends after 4" in capsys.readouterr().out
+    parity = {"actor": {"1": 0.0}}
+    origin = {"algorithm": "ddpg", "replay": "uniform", "gan": "none", "data_source": "mnist", "data_digest": "d"}
+    card = model_card({**settings, **origin, "seed": 0}, report, parity)
+    for words in ("`episode`: the published episode", "| 4 | 4.0 |", "end of the episode are left out: 6, 50"):
+        assert words in card
+    assert "effort" not in card and card.count("| 4 | 4.0 |") == 2, "both splits"
+
+
+def test_plots_say_how_many_strokes_were_used() -> None:
+    assert (_tick(100, 99.7), _tick(100, 42.2)) == ("100", "100\n(42 used)")
 
 
 def test_stage_leaves_no_report_without_test_images_or_model(workspace: Path) -> None:

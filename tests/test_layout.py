@@ -63,6 +63,11 @@ def test_every_parameter_section_belongs_to_a_stage() -> None:
     assert named == set(YAML(typ="safe").load((ROOT / "params.yaml").read_text()))
 
 
+def test_another_protocol_trains_anew() -> None:
+    # Training validates by it, and the weights carry it.
+    assert {"agent", "evaluate.protocol"} <= set(_stages()["train_agent"]["params"])
+
+
 def _imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

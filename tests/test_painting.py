@@ -18,7 +18,7 @@ class Dabs:
     """Two opaque dabs an action that reach ``overhang`` beyond the frame; remembers the fractions it is told."""
 
     canvas, bundle, max_steps, reach = 8, 2, 3, 0.26
-    fitted, start = False, "black"
+    fitted, start, protocol = False, "black", "search"
 
     def __init__(self, zoom: tuple[int, ...] = (1, 2), overhang: float = 0.0) -> None:
         self.zoom, self.overhang = zoom, overhang

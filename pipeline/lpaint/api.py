@@ -136,7 +136,7 @@ class Painter:
     def paint(
         self,
         picture: "str | Path | Image.Image | np.ndarray",
-        strokes: int = Plan.strokes,
+        strokes: int | None = None,
         *,
         effort: int = EFFORT,
         size: tuple[int, int] | None = None,
@@ -150,8 +150,11 @@ class Painter:
             picture: a file's path; a Pillow image; or an array [H, W], [H, W, 3] or [H, W, 4]. White is at 255 in
                 uint8 and at 65535 in uint16; of other numbers it is the smallest of 1 (floats only), 255 and 65535 that
                 holds all, see ``lpaint.decoding.to_unit``.
-            strokes: most strokes; they go where the error is largest.
-            effort: tiles that the agent is asked about before strokes are chosen; more take longer, with less error.
+            strokes: most strokes; they go where the error is largest. An agent that paints by episode lays the strokes
+                of its episode in order; what is asked for beyond goes where it helps. None = as many as the episode
+                has, or 1,000 for other agents.
+            effort: tiles that the agent is asked about before strokes are chosen; more take longer, with less error. An
+                episode does not choose.
             size: width and height of the painting in pixels; None = the picture's own.
             ground: red, green and blue of the bare canvas, in [0, 1]; None = as the agent learnt it.
             on_progress: called with the number of strokes laid so far.
@@ -161,7 +164,7 @@ class Painter:
             ImageError: the picture cannot be read, or is no picture.
             ParamsError: ``strokes``, ``effort`` or a side of ``size`` is below 1.
         """
-        if min(strokes, effort, *(size or (1, 1))) < 1:
+        if min(1 if strokes is None else strokes, effort, *(size or (1, 1))) < 1:
             raise ParamsError("strokes, effort and the sides of size must be at least 1")
         read = _picture(picture, ground or WHITE, strict)
         if read.flaw:

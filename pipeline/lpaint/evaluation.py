@@ -16,7 +16,14 @@ from torch import nn
 from lpaint.errors import DataError
 from lpaint.files import replacing
 from lpaint.metrics import gmsd, l2, ms_ssim, psnr, reward, ssim
-from lpaint.painting.painter import EFFORT, PaintingModel, Strokes, draw_strokes, paint_by_error
+from lpaint.painting.painter import (
+    EFFORT,
+    PaintingModel,
+    Strokes,
+    draw_strokes,
+    judged_budgets,
+    paint_as_trained,
+)
 from lpaint.painting.resample import resize
 from lpaint.plots import save_curves, save_image, sheet, to_bytes
 from lpaint.strokes import StrokeFamily, pixel_centres
@@ -58,13 +65,14 @@ def evaluate(
 ) -> Evaluation:
     """Paint pictures within each budget and measure; ``l2_canvas`` is the L2 after averaging down to the model's size.
 
-    Memory holds the canvases of one batch and the strokes of all pictures (34 kB a picture at 500 strokes).
+    The model paints by its own protocol; see ``paint_as_trained``. Memory holds the canvases of one batch and the
+    strokes of all pictures (34 kB a picture at 500 strokes).
 
     Args:
         model: the trained painter.
         images: [M, H, W, 3] uint8, packed; may be memory-mapped.
         rows: [N], which of them to paint; ``names``: their N names.
-        budgets: stroke counts.
+        budgets: stroke counts; those that the model cannot be judged at are left out (``judged_budgets``).
         effort: how picky the painter is; see ``paint_by_error``.
         batch: pictures painted together.
 
@@ -72,13 +80,13 @@ def evaluate(
         DataError: ``rows`` is empty.
     """
     if not len(rows):
-        raise DataError("data: there is no test image to evaluate on; raise data.limit or data.test_fraction")
-    budgets = sorted(set(budgets))
+        raise DataError("data: there is no image to evaluate on; raise data.limit or the split's fraction")
+    budgets = judged_budgets(model, budgets)
     tables, strokes = [], []
     for at in range(0, len(rows), batch):
         part = rows[at : at + batch]
         targets = _pictures(images, part)
-        painting = paint_by_error(model, targets, budgets, effort=effort)
+        painting = paint_as_trained(model, targets, budgets, effort=effort)
         used = np.array([len(each) for each in painting.strokes])
         for budget in budgets:
             columns = {"row": part, "name": list(names[at : at + batch]), "strokes": budget}
@@ -142,7 +150,7 @@ def write_figures(evaluation: Evaluation, model: PaintingModel, folder: Path, ti
     """
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.table.to_parquet(folder / "per_image.parquet", index=False)
-    means = evaluation.table.groupby("strokes")[list(METRICS)].mean().round(6)
+    means = evaluation.table.groupby("strokes")[["used", *METRICS]].mean().round(6)
     means.reset_index().to_csv(folder / "strokes.csv", index=False)
     _plot_metrics(evaluation, folder)
     captions = ["target", *map(str, evaluation.budgets)]
@@ -238,6 +246,8 @@ def _save_paintings(evaluation: Evaluation, model: PaintingModel, path: Path) ->
 def _plot_metrics(evaluation: Evaluation, folder: Path) -> None:
     """Median and middle half of L2, PSNR and SSIM by strokes, one PNG each."""
     groups = evaluation.table.groupby("strokes")
+    used = groups["used"].mean()
+    ticks = {budget: _tick(budget, float(used[budget])) for budget in evaluation.budgets}
     for name, label in (("l2", "L2 (mean squared error)"), ("psnr", "PSNR, dB"), ("ssim", "SSIM")):
         low, middle, high = (list(groups[name].quantile(share)) for share in (0.25, 0.5, 0.75))
         save_curves(
@@ -249,4 +259,11 @@ def _plot_metrics(evaluation: Evaluation, folder: Path) -> None:
             log_x=True,
             log_y=name == "l2",
             bands={"middle half": (evaluation.budgets, low, high)},
+            ticks=ticks,
         )
+
+
+def _tick(budget: int, used: float) -> str:
+    """A budget on the axis of a plot, with the mean number of strokes used where that is another."""
+    mean = f"{used:.0f}"
+    return str(budget) if mean == str(budget) else f"{budget}\n({mean} used)"

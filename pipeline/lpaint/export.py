@@ -21,7 +21,7 @@ from lpaint.agent.networks import Actor
 from lpaint.errors import ModelError
 from lpaint.files import replacing
 from lpaint.modelcard import LICENCES
-from lpaint.painting.model import OUTLINE, PREFIX, RASTERISER, SCHEMA_VERSION
+from lpaint.painting.model import OUTLINE, PREFIX, PROTOCOLS, RASTERISER, SCHEMA_VERSION
 from lpaint.strokes import Outline, StrokeFamily, pixel_centres
 
 # Largest difference of an export from torch. Half precision is for the actor's weights only; its strokes are then off
@@ -129,6 +129,7 @@ def actor_metadata(settings: dict[str, Any], family: StrokeFamily, commit: str, 
     origin = ("algorithm", "gan", "replay", "seed", "data_source")
     return {name: str(settings[name]) for name in (*painting, *origin)} | {
         "schema_version": SCHEMA_VERSION,
+        "protocol": settings.get("protocol", PROTOCOLS[0]),
         "stroke_parameters": str(family.parameters),
         "zoom": json.dumps(settings["zoom"]),
         "value_range": "0..1",

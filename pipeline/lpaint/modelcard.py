@@ -16,16 +16,19 @@ _ALGORITHM = {
     "td3": "model-based TD3 (Huang et al. 2019, Fujimoto et al. 2018)",
     "model_free_ddpg": "model-free DDPG (Lillicrap et al. 2016)",
 }
+_PROTOCOL = {
+    "search": "of all that the agent proposes, for the picture and for parts of it, the strokes that help most",
+    "episode": "the published episode: the whole picture, every stroke in the agent's order, none left out",
+}
 _START = {"black": "black", "white": "white", "mean": "in the picture's mean colour"}
 
 
 def model_card(settings: dict[str, Any], evaluation: dict[str, Any], parity: dict[str, Any]) -> str:
     """Markdown card from the actor's settings, the evaluation's report and the export's parity report."""
-    rows = "\n".join(
-        f"| {strokes} | {row['l2']['mean']:.5f} | {row['psnr']['mean']:.2f} | {row['ssim']['mean']:.3f} "
-        f"| {row['reward']['mean']:.3f} |"
-        for strokes, row in evaluation["strokes"].items()
-    )
+    protocol = evaluation["protocol"]
+    picky = f"; effort {evaluation['effort']} (tiles that the agent is asked about before strokes are chosen)"
+    left_out = ", ".join(map(str, evaluation["left_out"]))
+    beyond = f"\nBudgets beyond the end of the episode are left out: {left_out}.\n" if left_out else ""
     worst = max(parity["actor"].values())
     size, zoom = settings["canvas"], ", ".join(map(str, settings["zoom"]))
     return f"""# Model card: actor.onnx
@@ -36,18 +39,25 @@ An agent that paints pictures with strokes of the family `{settings["family"]}`,
 - **In**: canvas and target, {size} x {size} RGB in 0..1, and the step as a share of {settings["max_steps"]}.
 - **Out**: {settings["bundle"]} strokes a step. The file carries the exact rasteriser of its strokes.
 - **Scales seen in training**: {zoom} (1 = the whole picture, 2 = a half-size crop, ...).
+- **Protocol**: `{protocol}`: {_PROTOCOL[protocol]}.
 - **Data**: {settings["data_source"]}, digest `{settings["data_digest"][:16]}`, seed {settings["seed"]}.
 - **Licence**: code MIT. {LICENCES[settings["data_source"]]}
 
-## Error on {evaluation["images"]} test images at {evaluation["size"]} px
+## Error at {evaluation["size"]} px
 
-Mean squared error on 0..1, by strokes painted on a canvas that starts {_START[settings["start"]]}; effort
-{evaluation["effort"]} (tiles that the agent is asked about before strokes are chosen).
+Mean squared error on 0..1, by stroke budget on a canvas that starts {_START[settings["start"]]}{
+        picky if protocol == "search" else ""
+    }. Used: mean number of strokes painted. Settings and champions are chosen by the
+validation split; the test split took no part in that.
 
-| strokes | L2 | PSNR, dB | SSIM | (L_0 - L_T) / L_0 |
-|---|---|---|---|---|
-{rows}
+{evaluation["images"]} test images:
 
+{_table(evaluation["strokes"])}
+
+{evaluation["validation"]["images"]} validation images:
+
+{_table(evaluation["validation"]["strokes"])}
+{beyond}
 ONNX Runtime agrees with torch to {worst:.1g} (largest absolute difference of a stroke's number).
 
 ## Limits
@@ -55,3 +65,14 @@ ONNX Runtime agrees with torch to {worst:.1g} (largest absolute difference of a 
 Small text, fine texture and anything smaller than a few pixels of a tile are beyond it. It was trained on one
 kind of picture; on other kinds expect more error for the same strokes.
 """
+
+
+def _table(strokes: dict[str, Any]) -> str:
+    rows = [
+        f"| {budget} | {row['used']:.1f} | {row['l2']['mean']:.5f} | {row['psnr']['mean']:.2f} "
+        f"| {row['ssim']['mean']:.3f} | {row['reward']['mean']:.3f} |"
+        for budget, row in strokes.items()
+    ]
+    return "\n".join(
+        ["| strokes | used | L2 | PSNR, dB | SSIM | (L_0 - L_T) / L_0 |", "|---|---|---|---|---|---|", *rows]
+    )

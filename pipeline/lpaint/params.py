@@ -277,6 +277,7 @@ class Agent(Section):
 class Evaluate(Section):
     images: Count
     strokes: Annotated[list[Positive], Field(min_length=1)]
+    protocol: Literal["search", "episode"] = "search"
     effort: Positive
     timelapses: Count
 
@@ -311,7 +312,29 @@ class Params(Section):
                 )
         if self.data.size % self.agent.zoom[-1]:
             raise ValueError(f"agent.zoom: {self.agent.zoom[-1]} does not divide data.size {self.data.size}")
+        if self.evaluate.protocol == "episode":
+            self._check_episode()
         return self
+
+    @property
+    def validation_strokes(self) -> int:
+        """``agent.validation.strokes``, but no more than an episode has where the agent is judged by one."""
+        most = self.agent.max_steps * self.agent.bundle
+        wanted = self.agent.validation.strokes
+        return wanted if self.evaluate.protocol == "search" else min(wanted, most)
+
+    def _check_episode(self) -> None:
+        if self.agent.zoom != [1]:
+            raise ValueError(
+                f"evaluate.protocol: episode paints the whole picture in one episode, but agent.zoom {self.agent.zoom} "
+                "ends an episode on a crop; use search, or set agent.zoom to [1]"
+            )
+        most = self.agent.max_steps * self.agent.bundle
+        if min(self.evaluate.strokes) > most:
+            raise ValueError(
+                f"evaluate.strokes: an episode ends after {most} strokes (agent.max_steps x agent.bundle), so none of "
+                f"{self.evaluate.strokes} can be judged; add one up to {most}"
+            )
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
@@ -347,6 +370,11 @@ def parse_params(values: dict[str, Any], origin: str) -> Params:
         raise ParamsError(f"{origin}: {_sentence(problems[0])}") from None
 
 
+def known_keys() -> list[str]:
+    """All keys of ``params.yaml``, sections too, dotted."""
+    return _all_keys(Params)
+
+
 def _sentence(problem: Any) -> str:
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
@@ -370,7 +398,7 @@ def _suggestion(location: list[str]) -> str:
     near = difflib.get_close_matches(location[-1], siblings, n=1)
     if near:
         return f" (did you mean {'.'.join([*location[:-1], near[0]])}?)"
-    everywhere = _all_keys(Params)
+    everywhere = known_keys()
     near = [key for key in everywhere if key.rsplit(".", 1)[-1] == location[-1]] or difflib.get_close_matches(
         ".".join(location), everywhere, n=1
     )

@@ -28,11 +28,12 @@ def save_curves(
     log_y: bool = False,
     bands: Mapping[str, Band] | None = None,
     legend: bool = False,
+    ticks: Mapping[int, str] | None = None,
 ) -> None:
     """Plot named (x, y) series, and shaded bands (x, low, high), to a PNG file.
 
     A band of a series' name is drawn in its colour; others are named in the legend. ``legend``: have one even if there
-    is but one series.
+    is but one series. ``ticks``: labels of places on a logarithmic x axis; others are labelled by their number.
     """
     figure, axes = _figure()
     colours = {name: f"C{i}" for i, name in enumerate(series)}
@@ -46,7 +47,7 @@ def save_curves(
         places = sorted({value for x, _ in series.values() for value in x})
         if len(places) <= _MOST_TICKS:
             # Between two powers of ten the default labels read "3 x 10^1": show the measured places instead.
-            axes.set_xticks(places, [f"{place:g}" for place in places], minor=False)
+            axes.set_xticks(places, [(ticks or {}).get(int(place), f"{place:g}") for place in places], minor=False)
             axes.set_xticks([], minor=True)
     # Without a positive value there is nothing to show on a log axis.
     if log_y and any(value > 0 for _, y in series.values() for value in y):

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from lpaint.errors import ParamsError
 from lpaint.files import write_text
-from lpaint.params import Params, parse_params
+from lpaint.params import Params, known_keys, parse_params
 
 
 def list_profiles(root: Path) -> list[tuple[str, str]]:
@@ -83,12 +83,16 @@ def _sections(yaml: YAML, path: Path, origin: str) -> Any:
 
 def _merge(params: Any, overlay: dict[str, Any], origin: str, prefix: str, changes: list[str]) -> None:
     for key, value in overlay.items():
-        if key not in params:
+        if key not in params and f"{prefix}{key}" not in known_keys():
             near = difflib.get_close_matches(str(key), list(params), n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else "; correct its name"
             raise ParamsError(f"{origin}: unknown key {prefix}{key}{hint}")
-        if isinstance(value, dict) and isinstance(params[key], dict):
+        if isinstance(value, dict) and isinstance(params.get(key), dict):
             _merge(params[key], value, origin, f"{prefix}{key}.", changes)
+        elif key not in params:
+            # The file is older than the key.
+            changes.append(f"{prefix}{key}: none -> {_plain(value)}")
+            params[key] = value
         elif params[key] != value:
             changes.append(f"{prefix}{key}: {_plain(params[key])} -> {_plain(value)}")
             if isinstance(value, list) and isinstance(params[key], list):

@@ -1,4 +1,8 @@
-"""The best trained agent, by name: which registered model is the champion, and how to get it."""
+"""The best trained agent, by name: which registered model is the champion, and how to get it.
+
+The champion is chosen by its error on the validation split, as the evaluation measured it. The test split takes no part
+in choosing, so that its figures say how good what was chosen is.
+"""
 
 import shutil
 from pathlib import Path
@@ -6,20 +10,26 @@ from tempfile import TemporaryDirectory
 
 from lpaint.errors import ModelError
 from lpaint.files import replacing
+from lpaint.tracking.base import FINAL_VALIDATION
 from lpaint.tracking.reading import CHAMPION, RegisteredVersion, RunStore
 
 
 def promote(store: RunStore, version: str | None = None, strokes: int = 100) -> str:
-    """Give the alias ``champion`` to the best registered model, if its test L2 beats the champion's; what happened.
+    """Give the alias ``champion`` to the registered model of least validation L2, if it beats the champion's.
+
+    Versions without a validation figure (evaluated by an earlier lpaint, or not at so many strokes) are no candidates.
 
     Args:
         store: the tracked runs and registered models.
         version: the only one to consider; None = all.
-        strokes: the stroke budget at which test errors are compared.
+        strokes: the stroke budget at which validation errors are compared.
+
+    Returns:
+        What happened, and which versions were no candidates.
 
     Raises:
-        ModelError: there is no such version, or none with a test L2 at so many strokes, or the champion learnt on data
-            that no candidate was tested on.
+        ModelError: there is no such version, or none with a validation L2 at so many strokes, or the champion learnt on
+            data that no candidate was judged on.
     """
     versions = store.versions()
     if version is not None:
@@ -30,17 +40,24 @@ def promote(store: RunStore, version: str | None = None, strokes: int = 100) -> 
     champion = store.alias(CHAMPION)
     to_beat = None if champion is None else _error(store, champion, strokes)
     scores = {each: score for each in versions if (score := _error(store, each, strokes)) is not None}
+    asked = versions if champion is None or champion in versions else [champion, *versions]
+    unjudged = [each.version for each in asked if each not in scores and (each != champion or to_beat is None)]
     if to_beat is not None:
         scores = {each: score for each, score in scores.items() if score[1] == to_beat[1]}
     if not scores:
         same = " on the champion's data" if to_beat is not None else ""
-        raise ModelError(f"no registered model has a test L2 at {strokes} strokes{same}; try another --strokes")
+        raise ModelError(
+            f"no registered model has a validation L2 at {strokes} strokes{same}; try another --strokes, or judge a "
+            "model by `dvc repro -f evaluate`"
+        )
+    note = f"; {_unjudged(unjudged, strokes)}" if unjudged else ""
     best, (error, _) = min(scores.items(), key=lambda item: item[1][0])
     if to_beat is not None and champion is not None and error >= to_beat[0]:
-        return f"version {champion.version} stays champion: test L2 {to_beat[0]:.5f} at {strokes} strokes is not beaten"
+        kept = f"validation L2 {to_beat[0]:.5f} at {strokes} strokes is not beaten"
+        return f"version {champion.version} stays champion: {kept}{note}"
     store.set_alias(CHAMPION, best.version)
     before = "" if champion is None or to_beat is None else f"; version {champion.version} had {to_beat[0]:.5f}"
-    return f"version {best.version} is champion: test L2 {error:.5f} at {strokes} strokes{before}"
+    return f"version {best.version} is champion: validation L2 {error:.5f} at {strokes} strokes{before}{note}"
 
 
 def pull(store: RunStore, name: str, output: Path) -> str:
@@ -64,10 +81,16 @@ def pull(store: RunStore, name: str, output: Path) -> str:
     return f"{output}: version {found.version}, trained by run {found.run_id}"
 
 
+def _unjudged(versions: list[str], strokes: int) -> str:
+    many = len(versions) > 1
+    which = f"version{'s' if many else ''} {', '.join(versions)} {'have' if many else 'has'}"
+    return f"{which} no validation figure at {strokes} strokes and {'are no candidates' if many else 'is no candidate'}"
+
+
 def _error(store: RunStore, version: RegisteredVersion, strokes: int) -> tuple[float, str] | None:
-    """Test L2 of a version at so many strokes and the digest of its data; None where its run does not tell."""
-    run = store.run(version.run_id)
-    if run is None or "test/l2" not in run.metrics:
+    """Validation L2 of a version at so many strokes and the digest of its data; None where its run does not tell."""
+    run, metric = store.run(version.run_id), f"{FINAL_VALIDATION}/l2"
+    if run is None or metric not in run.metrics:
         return None
-    error = dict(store.history(run.run_id, "test/l2")).get(strokes)
+    error = dict(store.history(run.run_id, metric)).get(strokes)
     return None if error is None else (error, run.tags.get("data.digest", ""))

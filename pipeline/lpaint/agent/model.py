@@ -39,7 +39,7 @@ class TorchPaintingModel:
     """An actor and the exact rasteriser behind the painter's interface (numpy in, numpy out).
 
     ``actor`` is switched to evaluation mode by its owner; ``settings`` gives canvas, bundle, max_steps, zoom,
-    fit_colours and start.
+    fit_colours, start and protocol (``search`` where older weights do not say).
     """
 
     def __init__(self, actor: Actor, settings: dict[str, Any], compute: Compute) -> None:
@@ -51,6 +51,7 @@ class TorchPaintingModel:
         self.reach = self.family.reach
         self.fitted: bool = settings["fit_colours"] != "never"
         self.start: str = settings["start"]
+        self.protocol: str = settings.get("protocol", "search")
         self._actor, self._compute = actor.to(compute.torch_device), compute
 
     @torch.no_grad()

@@ -40,6 +40,7 @@ def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
         "bundle": agent.bundle,
         "max_steps": agent.max_steps,
         "zoom": agent.zoom,
+        "protocol": params.evaluate.protocol,
         "fit_colours": agent.fit_colours,
         "start": agent.start,
         "width": agent.actor.width,

@@ -25,7 +25,7 @@ from lpaint.device import Compute, peak_memory
 from lpaint.errors import TrainingError
 from lpaint.interruption import deferred
 from lpaint.metrics import l2, psnr, reward
-from lpaint.painting.painter import paint_by_error
+from lpaint.painting.painter import paint_as_trained
 from lpaint.params import Params
 from lpaint.plots import sheet
 from lpaint.replay import Sample, build_replay
@@ -247,10 +247,10 @@ class AgentTraining:
         actor = self._judged()
         actor.eval()
         model = TorchPaintingModel(actor, self.actor_settings, self.compute)
-        budget = self.settings.validation.strokes
+        budget = self.params.validation_strokes
         targets = self.validation_targets
         # The painter of least effort: quick, and it ranks actors as the others do.
-        canvas = paint_by_error(model, targets, [budget], effort=1).snapshots[budget]
+        canvas = paint_as_trained(model, targets, [budget], effort=1).snapshots[budget]
         row = {
             "update": self.progress.update,
             "transitions": self.progress.transitions,

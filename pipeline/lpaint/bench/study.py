@@ -14,11 +14,14 @@ from lpaint.files import write_json, write_text
 
 
 def judge(
-    training: AgentTraining, data: PreparedData, images: int, budgets: Sequence[int]
+    training: AgentTraining, data: PreparedData, images: int, budgets: Sequence[int], split: str = "validation"
 ) -> tuple[dict[str, Any], Evaluation]:
-    """The actor as it is, on the first test pictures: the summary's figures by stroke budget, and the evaluation."""
+    """The actor as it is, on the first pictures of a split: the summary's figures by stroke budget, and the evaluation.
+
+    Candidates are compared on the validation split. ``test`` is for the figures of what was chosen, once.
+    """
     model = TorchPaintingModel(training.actor.eval(), training.actor_settings, training.compute)
-    rows = data.split("test")[:images]
+    rows = data.split(split)[:images]
     evaluation = evaluate(model, data.images, rows, data.names(rows), budgets)
     return summarise(evaluation)["strokes"], evaluation
 
@@ -28,10 +31,20 @@ def mean_errors(strokes: dict[str, Any]) -> dict[str, float]:
     return {budget: row["l2"]["mean"] for budget, row in strokes.items()}
 
 
+def show_errors(errors: dict[str, float], budgets: Sequence[int]) -> list[str]:
+    """L2 at each budget as a table shows it; empty where an agent is not judged, beyond the end of its episode."""
+    return [f"{errors[str(budget)]:.4f}" if str(budget) in errors else "" for budget in budgets]
+
+
 def read_report(report: Path) -> dict[str, Any]:
     """What the report holds so far; nothing if it is not there."""
     cells: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     return cells
+
+
+def has_cell(report: Path, key: str) -> bool:
+    """Whether the report holds a cell that was judged on validation pictures; those of earlier versions were not."""
+    return bool(read_report(report).get(key, {}).get("split") == "validation")
 
 
 def add_cell(report: Path, key: str, cell: dict[str, Any], table: Callable[[dict[str, Any]], str]) -> None:

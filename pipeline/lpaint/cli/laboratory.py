@@ -158,10 +158,10 @@ def compare(
 
 def promote(
     version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Consider this one only.")] = None,
-    strokes: Annotated[int, typer.Option(min=1, help="Stroke budget at which test errors are compared.")] = 100,
+    strokes: Annotated[int, typer.Option(min=1, help="Stroke budget at which validation errors are compared.")] = 100,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Make the registered model with the least test L2 the champion, if it beats the present one."""
+    """Make the registered model with the least validation L2 the champion, if it beats the present one."""
     from lpaint.promotion import promote as promote_best
     from lpaint.tracking.reading import RunStore
 

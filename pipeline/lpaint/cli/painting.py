@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lpaint.painting.outputs import Saving
     from lpaint.painting.picture import Plan
 
+# What Plan takes; the help tells it without loading numpy.
 DEFAULT_STROKES = 1000
 DEFAULT_STEPS = 5
 DEFAULT_EFFORT = 8
@@ -109,7 +110,12 @@ def paint(
     ] = False,
     strokes: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000_000, help=f"Strokes, where the error is largest.  [default: {DEFAULT_STROKES}]"),
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help=f"Strokes, where the error is largest.  [default: {DEFAULT_STROKES}, or those of the agent's episode "
+            "if it paints by one]",
+        ),
     ] = None,
     detail: Annotated[
         Detail | None,
@@ -200,6 +206,7 @@ def paint(
     if to_stdout and sys.stdout is not None and sys.stdout.isatty():
         raise ParamsError("a terminal cannot show the painting; send it to a file by > FILE or -o FILE")
     model = load_model(onnx, device, threads, announce=not quiet and not as_json, warn=not quiet)
+    _check_effort(effort, plan, model)
     sweep_outputs(output for job in jobs for output in job.outputs)
     work = _Work(model, plan, saving, wanted, ground or WHITE, f".{naming.formats[0]}", strict)
     voice = _Voice(quiet or as_json, verbose, to_stdout)
@@ -244,7 +251,7 @@ def _check_kinds(naming: "Naming", formats: bool, to_stdout: bool, saving: "Savi
 
 def _spending(
     strokes: int | None, detail: Detail | None, effort: int | None, divide: int | None, steps: int | None
-) -> tuple[int, int, int, int]:
+) -> tuple[int | None, int, int, int]:
     """Strokes, divide, steps and effort, after options that contradict each other are refused."""
     grid = divide is not None or steps is not None
     for name, value in (("--strokes", strokes), ("--effort", effort), ("--detail", detail)):
@@ -255,11 +262,23 @@ def _spending(
             raise ParamsError(f"--detail says strokes and effort; leave out {name}, or give both numbers without it")
     budget, care = _DETAILS[detail] if detail is not None else (strokes, effort)
     return (
-        budget or DEFAULT_STROKES,
+        budget,
         (divide or 1) if grid else 0,
         steps or DEFAULT_STEPS,
         care or DEFAULT_EFFORT,
     )
+
+
+def _check_effort(effort: int | None, plan: "Plan", model: "OnnxPainter") -> None:
+    """Refuse --effort where nothing is chosen: within the episode of an agent that paints by one."""
+    from lpaint.painting.painter import episode_strokes
+
+    most = episode_strokes(model)
+    if effort is not None and most is not None and plan.total(model) <= most:
+        raise ParamsError(
+            f"--effort: this agent paints the {most} strokes of its episode in order and chooses none; leave it out, "
+            f"or ask for more --strokes than {most}"
+        )
 
 
 @dataclass

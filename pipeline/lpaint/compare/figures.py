@@ -71,13 +71,16 @@ def write_plots(selection: Selection, folder: Path) -> list[tuple[str, str]]:
 def write_sheet(selection: Selection, store: RunStore, strokes: int, path: Path) -> bool:
     """A row a picture: target, then what the best seed of each group painted with ``strokes`` strokes.
 
+    The best is the one of least L2 on the validation pictures, as the evaluation measured it, or else as training did.
     False, and no file, where fewer than two groups kept paintings of the same pictures.
     """
     columns: dict[str, list[np.ndarray]] = {}
     names: list[str] = []
     with TemporaryDirectory() as folder:
         for group, trainings in selection.groups.items():
-            best = min(trainings, key=lambda training: training.test("l2").get(strokes, np.inf))
+            judged = all(training.validated(strokes) is not None for training in trainings)
+            errors = [training.validated(strokes) if judged else training.best_validation for training in trainings]
+            best = trainings[int(np.argmin(np.array(errors, np.float64)))]
             place = Path(folder) / str(len(columns))
             place.mkdir()
             file = store.artifact(best.run.run_id, PAINTINGS, place)

@@ -10,7 +10,7 @@ from lpaint import __version__
 from lpaint.compare.experiments import list_experiments, notes_on_experiments
 from lpaint.compare.figures import write_plots, write_sheet
 from lpaint.compare.runs import Selection, select_trainings
-from lpaint.compare.table import JUDGES, Estimate, Table, build_table, common_levels, common_strokes
+from lpaint.compare.table import JUDGES, VALIDATION, Estimate, Table, build_table, common_levels, common_strokes
 from lpaint.errors import ParamsError
 from lpaint.files import write_text
 from lpaint.paths import repository_root
@@ -79,9 +79,12 @@ def markdown(selection: Selection, table: Table, plots: Sequence[tuple[str, str]
     lines = ["# Trainings compared", ""]
     lines += [
         f"{len(selection.trainings)} trainings in {len(table.rows)} groups by {', '.join(table.by)}. Judges are means "
-        f"over the test pictures at {table.strokes} strokes; no discriminator takes part in them. Figures are means "
-        "over seeds, ± the half-width of Student's 95% interval where there are at least two seeds. A number in "
-        "brackets says how many of the group have the figure, where not all do.",
+        f"over the test pictures at {table.strokes} strokes; no discriminator takes part in them. Rows are in order of "
+        "the validation L2: the same judge on the validation pictures, painted in the same way (or the best of the "
+        "training, where an earlier lpaint did not measure it). Choose by it, and report the test figures of what you "
+        "chose. Figures are means over seeds, ± the half-width of Student's 95% interval where there are at least two "
+        "seeds; where intervals overlap widely the order is undecided. A number in brackets says how many of the group "
+        "have the figure, where not all do.",
         "",
     ]
     if selection.differing:
@@ -90,12 +93,18 @@ def markdown(selection: Selection, table: Table, plots: Sequence[tuple[str, str]
     seeds = {len(row.seeds) for row in table.rows}
     if min(seeds) < 2:
         lines += ["**Mind**: groups of a single seed have no interval; their order may be chance.", ""]
-    lines += [_table(table, [*JUDGES, "best_validation_l2"]), ""]
-    lines += [_table(table, [name for name in table.columns if name not in {*JUDGES, "best_validation_l2"}]), ""]
+    first = [VALIDATION, *JUDGES, "strokes_used"]
+    lines += [_table(table, first), ""]
+    lines += [_table(table, [name for name in table.columns if name not in first]), ""]
     for name, caption in plots:
         lines += [f"## {caption}", "", f"![{caption}]({name})", ""]
     if has_sheet:
-        lines += [f"## Paintings with {table.strokes} strokes, best seed of each group", "", f"![]({SHEET})", ""]
+        lines += [
+            f"## Paintings with {table.strokes} strokes, best seed of each group by validation",
+            "",
+            f"![]({SHEET})",
+            "",
+        ]
     if selection.left_out:
         lines += ["## Left out", "", *(f"- {sentence}" for sentence in selection.left_out), ""]
     lines += [f"Written by lpaint {__version__}."]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lpaint.errors import ParamsError
+from lpaint.tracking.base import FINAL_VALIDATION
 from lpaint.tracking.reading import RunStore, TrackedRun
 
 # Parameters that name the machine or the run and not the method.
@@ -33,6 +34,15 @@ class Training:
     def test(self, judge: str) -> dict[int, float]:
         """A judge's mean on the test pictures by stroke budget."""
         return dict(self.curves.get(f"test/{judge}", []))
+
+    def validated(self, strokes: int) -> float | None:
+        """The mean L2 on the validation pictures, judged as the test pictures are; None if an earlier lpaint judged."""
+        return dict(self.curves.get(f"{FINAL_VALIDATION}/l2", [])).get(strokes)
+
+    @property
+    def best_validation(self) -> float:
+        """The least validation L2 that was seen in training."""
+        return min(value for _, value in self.curves["validation/l2"])
 
     @property
     def updates(self) -> int:
@@ -102,7 +112,7 @@ def select_trainings(store: RunStore, by: Sequence[str], where: dict[str, str], 
     finished = _finished(runs, selection.left_out)
     finished = _newest(finished, selection.left_out)
     finished = _on_the_same_data(finished, selection.left_out)
-    names = (*CURVES, *(f"test/{judge}" for judge in judges))
+    names = (*CURVES, f"{FINAL_VALIDATION}/l2", "test/used", *(f"test/{judge}" for judge in judges))
     for run in finished:
         curves = {name: store.history(run.run_id, name) for name in names if name in run.metrics}
         group = tuple(run.params.get(name, "?") for name in by)

@@ -25,7 +25,8 @@ class PaintingModel(Protocol):
     """What the painter needs of a trained model; float32 arrays in and out.
 
     ``fitted``: a stroke takes the best colour for its shape instead of the model's own; ``start``: the bare canvas is
-    ``black``, ``white`` or of the picture's ``mean`` colour; ``reach``: how far paint lies outside its frame, in sides.
+    ``black``, ``white`` or of the picture's ``mean`` colour; ``reach``: how far paint lies outside its frame, in sides;
+    ``protocol``: ``search`` or ``episode``, see ``painter.paint_as_trained``.
     """
 
     canvas: int
@@ -35,6 +36,7 @@ class PaintingModel(Protocol):
     reach: float
     fitted: bool
     start: str
+    protocol: str
 
     def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
         """Canvas and target [B, 3, S, S] in [0, 1], step fraction [B] -> strokes [B, bundle, parameters]."""
@@ -103,6 +105,7 @@ class Easel:
         budgets: Sequence[int],
         given: tuple[float, float, float] | None = None,
     ) -> "Easel":
+        """Bare canvases for ``target`` [B, 3, H, W], of colour ``given``, or as ``model.start`` says."""
         count = len(target)
         ground = target.mean((2, 3)) if model.start == "mean" else np.full((count, 3), float(model.start == "white"))
         if given is not None:
@@ -140,6 +143,20 @@ class Easel:
         canvas[:] = after
         self._record(b, box, values)
         return True
+
+    def lay_all(self, model: PaintingModel, b: int, box: Box, strokes: np.ndarray) -> None:
+        """Lay strokes [n, P] in order, whether they help or not, until the largest budget is used up."""
+        height, width = self.target.shape[2:]
+        windows = bounding_windows(model, strokes, np.tile(corner_and_sides(box), (len(strokes), 1)), height, width)
+        for values, window in zip(strokes[: self.budgets[-1] - self.used[b]], windows, strict=False):
+            if window.height * window.width:
+                canvas, target = (image[b][:, *window.slices()] for image in (self.canvas, self.target))
+                places = pixel_coordinates(corner_and_sides(box)[None], [window])
+                alpha = model.rasterise(values[None, :-COLOUR], *places)
+                if model.fitted:
+                    values[-COLOUR:] = fit_colour(canvas, alpha, values[None, -COLOUR:], target)[0]
+                canvas += alpha[0] * (values[-COLOUR:, None, None] - canvas)
+            self._record(b, box, values)
 
     def draw_and_lay(self, model: PaintingModel, b: int, box: Box, strokes: np.ndarray) -> bool:
         """Lay strokes [n, P] in order, each drawn on its own bounds; whether any was kept."""

@@ -17,6 +17,8 @@ SCHEMA_VERSION = "1"
 RASTERISER = "rasteriser"
 OUTLINE = "outline"
 _FITTING, _STARTS = ("never", "painting", "rollouts", "always"), ("black", "mean", "white")
+# How a model is judged and paints; the first where its file, of an earlier version, does not say.
+PROTOCOLS = ("search", "episode")
 _ACTOR_INPUTS = ["canvas", "target", "fraction"]
 
 
@@ -74,6 +76,7 @@ class OnnxPainter:
             self.reach = float(self.metadata["reach"])
             self.fitted = _one_of(self.metadata, "fit_colours", _FITTING) != "never"
             self.start = _one_of(self.metadata, "start", _STARTS)
+            self.protocol = _one_of({"protocol": PROTOCOLS[0], **self.metadata}, "protocol", PROTOCOLS)
             self.family, self.parameters = self.metadata["family"], int(self.metadata["stroke_parameters"])
             rasteriser, self._outline_model = (
                 base64.b64decode(self.metadata[name], validate=True) for name in (RASTERISER, OUTLINE)
@@ -167,6 +170,7 @@ def describe(path: Path) -> dict[str, Any]:
     shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
     return {
         **metadata,
+        "protocol": metadata.get("protocol", PROTOCOLS[0]),
         "tensors": shapes,
         "embedded_bytes": {name: len(content) * 3 // 4 for name, content in embedded.items()},
         "bytes": path.stat().st_size,

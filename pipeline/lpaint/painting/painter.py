@@ -16,7 +16,18 @@ from lpaint.painting.geometry import (
 )
 from lpaint.painting.proposals import Proposals, Raster
 
-__all__ = ["EFFORT", "Painting", "PaintingModel", "Strokes", "draw_strokes", "paint_by_error", "paint_grid"]
+__all__ = [
+    "EFFORT",
+    "Painting",
+    "PaintingModel",
+    "Strokes",
+    "draw_strokes",
+    "episode_strokes",
+    "judged_budgets",
+    "paint_as_trained",
+    "paint_by_error",
+    "paint_grid",
+]
 
 EFFORT = 8
 # Opacity maps drawn at once hold at most this many pixels: they stay in cache, and memory stays bounded.
@@ -33,6 +44,60 @@ _SELECTIVITY = 0.7
 _TILES_A_STROKE = 4
 # Tiles in a row that may have nothing to offer before a picture is taken to be finished.
 _PATIENCE = 256
+
+
+def episode_strokes(model: PaintingModel) -> int | None:
+    """Strokes of the model's episode, if it paints by episode; None if it searches, for as long as strokes help."""
+    return model.max_steps * model.bundle if model.protocol == "episode" else None
+
+
+def judged_budgets(model: PaintingModel, budgets: Sequence[int]) -> list[int]:
+    """The stroke budgets that the model can be judged at, ascending.
+
+    Those up to the end of its episode, or that end itself if all are beyond it; all of them if it searches.
+    """
+    most = episode_strokes(model)
+    if most is None:
+        return sorted(set(budgets))
+    return sorted({budget for budget in budgets if budget <= most}) or [most]
+
+
+def paint_as_trained(
+    model: PaintingModel,
+    target: np.ndarray,
+    budgets: Sequence[int],
+    on_progress: Callable[[int], None] | None = None,
+    effort: int = EFFORT,
+    ground: tuple[float, float, float] | None = None,
+) -> Painting:
+    """Paint pictures within a budget of strokes by the protocol that the model was trained for.
+
+    ``model.protocol`` is one of:
+
+    - ``search``: ``paint_by_error``.
+    - ``episode``: the published episode (Huang et al. 2019). At each of ``max_steps`` steps the model sees the whole
+      picture and the step as a share of ``max_steps``, and all strokes of its bundle are laid in order. No stroke is
+      left out or moved, since a stroke may prepare others. A budget beyond the episode's end goes on by search.
+
+    Args and returned value: as in ``paint_by_error``; ``effort`` matters to the search alone.
+    """
+    easel = Easel.start(model, target, budgets, ground)
+    if model.protocol == "episode":
+        _paint_episode(model, easel, on_progress)
+    return _search(model, easel, effort, on_progress).finish()
+
+
+def _paint_episode(model: PaintingModel, easel: Easel, on_progress: Callable[[int], None] | None) -> None:
+    count, _, height, width = easel.target.shape
+    whole = Box(0, 0, height, width)
+    for step in range(model.max_steps):
+        if easel.full.all():
+            return
+        strokes = easel.see(model, range(count), [whole] * count, np.full(count, step / model.max_steps))
+        for b in range(count):
+            easel.lay_all(model, b, whole, strokes[b])
+        if on_progress is not None:
+            on_progress(int(easel.used.min()))
 
 
 def paint_by_error(
@@ -63,8 +128,13 @@ def paint_by_error(
     Returns:
         Snapshots at each budget (fewer strokes where nothing more helped) and the strokes.
     """
+    return _search(model, Easel.start(model, target, budgets, ground), effort, on_progress).finish()
+
+
+def _search(model: PaintingModel, easel: Easel, effort: int, on_progress: Callable[[int], None] | None) -> Easel:
+    """Paint the strokes that help most on canvases as they are, until every budget is used up or nothing helps."""
+    target = easel.target
     height, width = target.shape[2:]
-    easel = Easel.start(model, target, budgets, ground)
     raster = Raster(height, width, max(1, max(height, width) // _JUDGED_SIDE))
     tiles = [Box(0, 0, height, width)]
     if len(model.zoom) > 1:
@@ -73,7 +143,7 @@ def paint_by_error(
     windows = [raster.window(tile, model.reach) for tile in tiles]
     how = (model.bundle, model.max_steps, model.fitted)
     proposals = [Proposals(tiles, windows, *how) for _ in range(len(target))]
-    working, barren = set(range(len(target))), np.zeros(len(target), int)
+    working, barren = set(np.flatnonzero(~easel.full).tolist()), np.zeros(len(target), int)
     while working:
         asked = _ask(model, easel, raster, {b: proposals[b] for b in sorted(working)}, effort)
         for b in sorted(working):
@@ -83,7 +153,7 @@ def paint_by_error(
                 working.discard(b)
         if on_progress is not None:
             on_progress(int(easel.used.min()))
-    return easel.finish()
+    return easel
 
 
 def _scales(zoom: Sequence[int]) -> list[int]:
@@ -153,7 +223,8 @@ def paint_grid(
     """Paint one picture evenly: ``steps`` steps on the whole, then ``steps`` steps on each tile of a grid.
 
     The published way (Huang et al. 2019, section 4.4), except that strokes are not cut at the tiles' edges, each step
-    sees what its neighbours painted, and a stroke that would raise the error is left out.
+    sees what its neighbours painted, and a stroke that would raise the error is left out. The last holds for a model
+    that paints by episode, too: a tile does not start bare, as episodes do, and on tiles its strokes often harm.
 
     Args:
         model: the trained painter.

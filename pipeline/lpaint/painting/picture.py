@@ -5,23 +5,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lpaint.painting.painter import EFFORT, PaintingModel, Strokes, draw_strokes, paint_by_error, paint_grid
+from lpaint.painting.painter import (
+    EFFORT,
+    PaintingModel,
+    Strokes,
+    draw_strokes,
+    episode_strokes,
+    paint_as_trained,
+    paint_grid,
+)
 from lpaint.painting.resample import resize
 
 # A painting's error is judged on at most this many pixels a side; finer detail than that is smaller than any stroke.
 WORKING_SIDE = 1024
+# Strokes where nobody says how many, of a model that has no episode.
+DEFAULT_STROKES = 1000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to spend strokes: ``strokes`` by error, or with ``divide`` above 0 evenly, ``steps`` bundles a tile.
+    """How to spend strokes: ``strokes`` as the model was trained, or with ``divide`` above 0 evenly, ``steps`` a tile.
 
-    ``effort``: how picky the painter by error is; see ``paint_by_error``. ``ground``: red, green and blue of the bare
-    canvas, in [0, 1]; None = as the model learnt it. ``order``: ``painted``, or ``large-first``, which lays strokes of
-    larger frames first and changes the painting a little.
+    ``strokes``: None = as many as the model's episode has, or DEFAULT_STROKES of a model that searches; see
+    ``paint_as_trained``. ``steps``: bundles. ``effort``: how picky the search is; see ``paint_by_error``. ``ground``:
+    red, green and blue of the bare canvas, in [0, 1]; None = as the model learnt it. ``order``: ``painted``, or
+    ``large-first``, which lays strokes of larger frames first and changes the painting a little.
     """
 
-    strokes: int = 1000
+    strokes: int | None = None
     divide: int = 0
     steps: int = 5
     effort: int = EFFORT
@@ -31,7 +42,7 @@ class Plan:
     def total(self, model: PaintingModel) -> int:
         """Strokes that a painting has at most."""
         if not self.divide:
-            return self.strokes
+            return self.strokes or episode_strokes(model) or DEFAULT_STROKES
         tiles = self.divide**2 if self.divide > 1 else 0
         return self.steps * model.bundle * (1 + tiles)
 
@@ -75,7 +86,8 @@ def paint_picture(
     if plan.divide:
         painting = paint_grid(model, working, plan.divide, plan.steps, on_progress, plan.ground)
     else:
-        painting = paint_by_error(model, working[None], [plan.strokes], on_progress, plan.effort, plan.ground)
+        budgets = [plan.total(model)]
+        painting = paint_as_trained(model, working[None], budgets, on_progress, plan.effort, plan.ground)
     strokes = painting.strokes[0]
     if plan.order == "large-first":
         strokes = strokes.large_first()

@@ -97,8 +97,11 @@ class Proposals:
     def best(self, canvas: np.ndarray, target: np.ndarray) -> tuple[int, int, float]:
         """Tile, place in its bundle, and gain of the stroke that lowers the squared error on the raster most.
 
-        Gains only fall as others paint, so they are computed again one by one until the first stays first (a lazy
-        greedy search, Minoux 1978). The gain is 0 where nothing helps.
+        Gains are computed again one by one, the largest stored one first, until the first stays first: a lazy greedy
+        search (Minoux 1978). That search is exact where gains only fall while others paint. Here most do, but a gain
+        can rise, too: a dark stroke gains more once a light one lies beneath it. A stored gain that is now too small
+        is not seen until its turn comes or its tile is asked about again, so the stroke returned is the best of those
+        that were looked at, with its gain on the canvas as it is. The gain is 0 where nothing that was looked at helps.
         """
         while True:
             flat = int(self.gains.argmax())

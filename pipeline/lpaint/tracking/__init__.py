@@ -10,11 +10,11 @@ from typing import Any
 
 from lpaint.params import Params
 from lpaint.provenance import origin_tags
-from lpaint.tracking.base import NullTracker, Tracker
+from lpaint.tracking.base import FINAL_VALIDATION, NullTracker, Tracker
 from lpaint.tracking.jsonl import JsonlTracker
 from lpaint.tracking.mlflow_tracker import MlflowTracker
 
-__all__ = ["JsonlTracker", "MlflowTracker", "NullTracker", "Tracker", "start_run"]
+__all__ = ["FINAL_VALIDATION", "JsonlTracker", "MlflowTracker", "NullTracker", "Tracker", "start_run"]
 
 
 @contextmanager

@@ -5,6 +5,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# Begins the names of what the evaluation measured on the validation split. During training `validation/...` is logged.
+FINAL_VALIDATION = "validation_final"
+
 
 class Tracker(Protocol):
     """Where a stage reports to."""
