@@ -107,20 +107,28 @@ def test_a_stage_watches_its_cores_unless_the_user_chose_a_policy(
 
 
 def test_the_watcher_throttles_while_the_process_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(100))
-    queued = iter([0.0, 0.15, 0.5, 1.0, *[1.0] * threads._FREE_LOOKS, 2.0])
-    told: list[str] = []
+    # At the first look, at one below the limit, at a busy one, then while throttled, at a free trial and a busy one.
+    queued = iter([0.0, 0.15, 0.5, *[0.5] * threads._TRIAL, 0.5, 1.0])
+    clock, told = iter(range(100)), []
+
+    class Recorded(Throttle):
+        active = False
+
+        def on(self) -> None:
+            told.append("on")
+            self.active = True
+
+        def off(self) -> None:
+            told.append("off")
+            self.active = False
+
+    monkeypatch.setattr(threads, "Throttle", Recorded)
     monkeypatch.setattr(threads, "queueing_seconds", lambda: next(queued))
     monkeypatch.setattr(threads.time, "monotonic", lambda: float(next(clock)))
     monkeypatch.setattr(threads.time, "sleep", lambda _: None)
-    monkeypatch.setattr(Throttle, "on", lambda self: told.append("on"))
-    monkeypatch.setattr(Throttle, "off", lambda self: told.append("off"))
-    with pytest.raises(RuntimeError):  # the numbers come to an end
-        try:
-            threads._watch_queue()
-        except StopIteration:
-            raise RuntimeError from None
-    assert told == ["on", "on", "off", "on"]
+    with pytest.raises(StopIteration):  # the numbers come to an end
+        threads._watch_queue()
+    assert told == ["on", "off", "on"]
 
 
 def test_queueing_never_falls_and_needs_no_proc() -> None:

@@ -29,10 +29,11 @@ POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 # Multiplications that are worth a thread of their own: about a millisecond.
 _PART = 1 << 27
 _INTERVAL = 0.2
-# Seconds of queueing for a core per second, over all threads: above the first the machine is busy, below the second
-# it is free.
-_BUSY, _FREE = 0.2, 0.1
-_FREE_LOOKS = 10
+# Seconds of queueing for a core per second, over all threads, above which the machine is busy.
+_BUSY = 0.2
+# Looks after which a throttle is tried without. Sleeping threads queue behind each other even on a free machine, so
+# only spinning ones tell whether others compete.
+_TRIAL = 25
 
 
 def share_cores(threads: int) -> None:
@@ -101,18 +102,20 @@ def _watch() -> None:
 
 
 def _watch_queue() -> None:
-    throttle, free = Throttle(), 0
+    throttle, looks = Throttle(), 0
     queued, then = queueing_seconds(), time.monotonic()
     while True:
         time.sleep(_INTERVAL)
         waited, now = queueing_seconds(), time.monotonic()
-        share = (waited - queued) / (now - then)
+        busy = waited - queued > _BUSY * (now - then)
         queued, then = waited, now
-        free = free + 1 if share < _FREE else 0
-        if share > _BUSY:
+        looks += 1
+        if throttle.active:
+            if looks >= _TRIAL:
+                throttle.off()
+        elif busy:
             throttle.on()
-        elif free >= _FREE_LOOKS:
-            throttle.off()
+            looks = 0
 
 
 @cache
