@@ -60,22 +60,14 @@ def test_chain_survives_a_kill_and_then_has_nothing_left_to_do(repository: Repos
     assert all(line[3:].startswith(allowed) for line in untracked), untracked
 
 
-@pytest.mark.parametrize(("draws", "trains"), [("exact", False), ("neural", True)])
-def test_the_renderers_weights_matter_only_to_an_agent_that_draws_with_them(
-    repository: Repository, draws: str, trains: bool
-) -> None:
+def test_the_renderers_weights_matter_only_to_an_agent_that_draws_with_them(repository: Repository) -> None:
     repository.set("renderer", learning_rate=0.0021)
-    repository.set("agent", renderer=draws)
-    try:
-        output = repository.run("dvc", "repro", *(["--dry"] if trains else []), "train_agent")
-    finally:
-        repository.set("renderer", learning_rate=0.002)
-        repository.set("agent", renderer="exact")
-    assert "Running stage 'pretrain_renderer'" in output
-    assert ("Running stage 'train_agent'" in output) == trains
-    assert not list((repository.root / ".lpaint/resume").glob("*/checkpoint-*.pt")), (
-        "a finished training leaves no state"
-    )
+    output = repository.run("dvc", "repro", "train_agent")
+    assert "Running stage 'pretrain_renderer'" in output and "Running stage 'train_agent'" not in output
+    repository.set("agent", renderer="neural")
+    assert "models/rasteriser.neural.json" in repository.run("dvc", "status", "train_agent")
+    repository.set("agent", renderer="exact")
+    repository.set("renderer", learning_rate=0.002)
 
 
 def test_exported_actor_paints(repository: Repository) -> None:

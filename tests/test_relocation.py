@@ -54,7 +54,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(root)
         with start_run("train_agent", tiny_params()) as tracker:
-            tracker.log_metrics({"test/l2": 0.5}, 100)
+            tracker.log_metrics({"test/l2": 0.5, "validation_final/l2": 0.5}, 100)
             tracker.log_artifact(model, "models")
             tracker.log_onnx_model(model, "actor", register=True)
         promote(RunStore())

@@ -46,7 +46,8 @@ def run(params, tracker):
             tracker.log_onnx_model(Path(sys.argv[1]), "actor", register=True)
         print(part, flush=True)
         sys.stdin.readline()
-    tracker.log_metrics({"test/l2": 0.01 * params.base.seed}, 100)
+    l2 = 0.01 * params.base.seed
+    tracker.log_metrics({"test/l2": l2, "validation_final/l2": l2}, 100)
 run_stage("train_agent", run)
 """
 
