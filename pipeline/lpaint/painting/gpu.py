@@ -19,6 +19,8 @@ CUDA = "CUDAExecutionProvider"
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # CUDA_ERROR_NO_DEVICE
 _NO_DEVICE = 100
+# The default tries all of cuDNN's algorithms for every new shape, and a painting asks in batches of many sizes.
+_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 # ONNX Runtime's severities: 2 is a warning, its default; 4 is fatal.
 _WARNING, _FATAL = 2, 4
 
@@ -78,7 +80,7 @@ def open_on_gpu(content: bytes, options: ort.SessionOptions) -> ort.InferenceSes
         with _quiet():
             # Without its fallback it raises the reason that it would print.
             session = ort.InferenceSession(
-                content, options, providers=[CUDA, "CPUExecutionProvider"], enable_fallback=False
+                content, options, providers=[(CUDA, _OPTIONS), "CPUExecutionProvider"], enable_fallback=False
             )
     except Exception as error:
         # ONNX Runtime raises a family of its own exceptions, all derived from Exception.
