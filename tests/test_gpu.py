@@ -160,8 +160,8 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> type[ort.InferenceSession]:
     class Pretended(ort.InferenceSession):
         fails = False
 
-        def __init__(self, content: bytes, options: Any, providers: list[str], **settings: Any) -> None:
-            self.claimed = providers
+        def __init__(self, content: bytes, options: Any, providers: list[Any], **settings: Any) -> None:
+            self.claimed = [each if isinstance(each, str) else each[0] for each in providers]
             super().__init__(content, options, providers=["CPUExecutionProvider"], **settings)
 
         def get_providers(self) -> list[str]:
