@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lpaint.errors import DataError, ImageError, LpaintError, ParamsError
@@ -88,10 +88,11 @@ class LeftOut:
 def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Saving) -> tuple[list[Job], LeftOut]:
     """A job for each picture, and what is left out; folders are replaced by the pictures in them, sorted by name.
 
-    A picture that is named twice is painted once. A folder without pictures is a job with a problem.
+    A picture that is named twice is painted once. A folder without pictures is a job with a problem, and so is a
+    picture whose output another one has.
 
     Raises:
-        ParamsError: options that contradict each other, two pictures with one output, or a suffix nobody can write.
+        ParamsError: options that contradict each other, an output that is its own picture, a suffix nobody can write.
         DataError: there is no picture at all.
     """
     _check_naming(images, naming)
@@ -122,7 +123,7 @@ def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Savin
         raise problems[0]
     if naming.outputs and pictures > 1:
         raise ParamsError(f"-o names the painting of one picture, but there are {pictures}; use --out-dir")
-    _check_outputs(jobs, naming, saving)
+    jobs = _checked_outputs(jobs, naming, saving)
     if naming.out_dir is not None:
         _make(naming.out_dir)
     return jobs, left_out
@@ -146,16 +147,29 @@ def _check_naming(images: list[Path], naming: Naming) -> None:
         raise ParamsError("-o: the same output is named twice")
 
 
-def _check_outputs(jobs: list[Job], naming: Naming, saving: Saving) -> None:
-    seen: dict[Path, Path] = {}
+def _checked_outputs(jobs: list[Job], naming: Naming, saving: Saving) -> list[Job]:
+    """The jobs. Of two pictures with one output the first gets it, and the other is a job with a problem.
+
+    Raises:
+        ParamsError: an output that would overwrite its own picture, or a suffix nobody can write.
+    """
+    owners: dict[Path, Path] = {}
+    checked = []
     for job in jobs:
         for output in job.outputs:
             check_kind(output, saving, f".{naming.formats[0]}" if output == STDIO else "")
             if output != STDIO and _same(output, job.source):
                 raise ParamsError(f"{job.source}: the painting would overwrite the picture; name another output")
-            other = seen.setdefault(output, job.source)
-            if other is not job.source:
-                raise ParamsError(f"{other} and {job.source} would both be painted to {output}; rename one of them")
+        taken = next((output for output in job.outputs if output in owners), None)
+        if taken is not None:
+            problem = ImageError(
+                f"{job.source}: {taken} is the painting of {owners[taken]}; rename one of the pictures, or paint them "
+                "one by one with -o"
+            )
+            job = replace(job, outputs=(), problem=problem)
+        owners.update(dict.fromkeys(job.outputs, job.source))
+        checked.append(job)
+    return checked
 
 
 def _pictures(top: Path, recursive: bool, out_dir: Path | None, left_out: LeftOut) -> Iterator[tuple[Path, Path]]:
