@@ -111,9 +111,14 @@ def test_a_stage_of_one_process_is_not_run_by_several(
     assert capsys.readouterr().err.startswith("error: prepare: is the work of one process; start it by python -m")
 
 
-def test_bug_keeps_its_traceback(root: Path) -> None:
+def test_a_bug_keeps_its_traceback_and_has_a_code_of_its_own(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        run_stage("prepare", _raise(ZeroDivisionError("no")))
+    err = capsys.readouterr().err
+    assert exited.value.code == 70 and "Traceback" in err and "ZeroDivisionError: no" in err
+    assert err.endswith("error: prepare: this is a fault of lpaint's own; please report the above\n")
     with pytest.raises(ZeroDivisionError):
-        run_stage("prepare", _raise(ZeroDivisionError()))
+        run_tracked("prepare", _raise(ZeroDivisionError("no")))
 
 
 def test_outputs_are_remembered_only_if_the_stage_ends_well(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

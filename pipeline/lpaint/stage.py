@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -50,18 +51,20 @@ def telling(name: str) -> Iterator[None]:
     except LpaintError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {name}: {where}{error.strerror}; make room or mend the permissions, then run the same again",
-            file=sys.stderr,
-        )
-        sys.exit(ExitCode.SOME_FAILED)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            where = f"{error.filename}: " if error.filename else ""
+            print(
+                f"error: {name}: {where}{error.strerror}; make room or mend the permissions, then run the same again",
+                file=sys.stderr,
+            )
+            sys.exit(ExitCode.SOME_FAILED)
+        traceback.print_exc()
+        print(f"error: {name}: this is a fault of lpaint's own; please report the above", file=sys.stderr)
+        sys.exit(ExitCode.UNFORESEEN)
 
 
 @contextmanager
