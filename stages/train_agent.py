@@ -14,7 +14,7 @@ from lpaint.agent.progress import Progress
 from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import resume_state
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute, choose_compute, describe_compute, keep_threads
+from lpaint.device import Compute, choose_compute, describe_compute, keep_threads, use_threads
 from lpaint.files import replacing, write_json
 from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
@@ -38,14 +38,15 @@ def run(params: Params, tracker: Tracker) -> None:
     data = PreparedData.load(DATA)
     compute = choose_compute(params.base)
     renderer = digest_file(RENDERER) if params.agent.renderer == "neural" else None
-    key = first_unfinished("train_agent", *resume_keys(params, compute, data.digest, renderer))
+    keys = resume_keys(params, compute, data.digest, renderer)
+    # Rank 0 chooses: other machines have resume folders of their own.
+    key = ranks.told_by_first(first_unfinished("train_agent", *keys))
     with resume_state("train_agent", key, ranks.leads()) as resume:
         if ranks.leads():
             compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
         ranks.wait_for_first()
-        if not ranks.leads():
-            compute = keep_threads(compute, resume.directory, resumes=True)
-        ranks.agree(key)
+        compute = use_threads(compute, ranks.told_by_first(compute.threads))
+        ranks.agree(keys[0])
         tracker.resume_from(resume.directory)
         used = compute.as_dict() | {"ranks": ranks.count()}
         tracker.log_params({f"compute.{name}": value for name, value in used.items()})

@@ -13,6 +13,7 @@ from lpaint.profiles import apply_profile, list_profiles, show_profile
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
+OTHERS = [name for name in NAMES if name != "default"]
 
 
 @pytest.fixture
@@ -45,7 +46,33 @@ def test_the_promised_profiles_are_there() -> None:
     assert {"smoke", "faces-cpu", "celeba", "paper"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_the_default_profile_is_the_committed_file_as_far_as_profiles_change_it() -> None:
+    default, committed = _flat(ROOT / "profiles/default.yaml"), _flat(ROOT / "params.yaml")
+    assert default.items() <= committed.items()
+    assert default.keys() == set().union(*(_flat(ROOT / f"profiles/{name}.yaml") for name in OTHERS))
+
+
+@pytest.mark.parametrize("first", OTHERS)
+def test_a_profile_undoes_the_one_before_it_and_keeps_what_somebody_changed(root: Path, first: str) -> None:
+    path, fresh = root / "params.yaml", (ROOT / "params.yaml").read_text()
+    for second in NAMES:
+        if second == first:
+            continue
+        path.write_text(fresh)
+        apply_profile(root, second)
+        expected = _flat(path)
+        path.write_text(fresh)
+        apply_profile(root, first)
+        apply_profile(root, second)
+        assert _flat(path) == expected, second
+    path.write_text(fresh.replace("environments: 32 ", "environments: 33 "))
+    apply_profile(root, first)
+    apply_profile(root, "smoke" if first != "smoke" else "box")
+    if "environments" not in show_profile(root, first) + show_profile(root, "smoke"):
+        assert "environments: 33 " in path.read_text()
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_profile_applies_and_keeps_comments(root: Path, name: str) -> None:
     path = root / "params.yaml"
     before, values = path.read_text(), _flat(path)

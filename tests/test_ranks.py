@@ -22,7 +22,7 @@ from lpaint import ranks
 from lpaint.agent.progress import Progress
 from lpaint.agent.training import AgentTraining
 from lpaint.checkpoint import ResumeState
-from lpaint.errors import DataError, ParamsError, TrainingError
+from lpaint.errors import DataError, MisfitError, ParamsError, TrainingError
 from lpaint.optimisation import Optimisation
 from lpaint.params import Params
 
@@ -149,6 +149,11 @@ def _talk() -> list[Any]:
     state = {"common": mine, "ranks": [{"for": 0}, {"for": 1}]} if ranks.leads() else None
     told = ranks.spread(state, torch.device("cpu"))
     assert told is not None
+    assert ranks.told_by_first({"mine": ranks.rank()}) == {"mine": 0}
+    for misfit in ({"common": 1}, {"ranks": [{}]}):
+        if ranks.leads():
+            with pytest.raises(MisfitError, match="processes, and these are 2"):
+                ranks.spread(misfit, torch.device("cpu"))
     with pytest.raises(ParamsError) as odd:
         ranks.share(5, "agent.batch_size")
     strange = ""

@@ -138,7 +138,7 @@ def test_four_stages_lose_nothing_when_the_server_is_stopped_and_started_again(
     experiment = client.get_experiment_by_name("lpaint")
     runs = client.search_runs([experiment.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"] * STAGES
-    assert services.count("metrics") == STAGES * (3 * PARTS * STEPS + 1)
+    assert services.count("metrics") == STAGES * (3 * PARTS * STEPS + 2)
     for run in runs:
         history = client.get_metric_history(run.info.run_id, "charts/seconds")
         assert sorted((point.step, point.value) for point in history) == [(i, i) for i in range(PARTS * STEPS)]

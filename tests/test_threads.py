@@ -1,7 +1,9 @@
 """Threads that share their cores with other processes, and the number of them that a training keeps."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,22 @@ def test_no_weight_gradient_is_computed_by_threads_that_meet_at_a_barrier(
     F.conv2d(image, weight).sum().backward()
     assert seen.count((True, 1)) == (2 if part == 1 else 1) and (True, 2) not in seen
     assert torch.get_num_threads() == 2
+
+
+def test_without_room_for_its_threads_the_throttle_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    # libgomp ends the process where it cannot start a thread.
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    throttle = Throttle()
+    throttle.on()
+    assert not throttle.active
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs sched_getaffinity")
+def test_the_team_is_one_more_than_the_cores_that_the_process_may_use() -> None:
+    assert threads._team() == len(os.sched_getaffinity(0)) + 1
 
 
 @needs_libgomp

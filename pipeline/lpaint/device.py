@@ -98,6 +98,12 @@ def keep_threads(compute: Compute, folder: Path, resumes: bool) -> Compute:
     threads = int(json.loads(kept.read_text(encoding="utf-8"))["threads"])
     if threads != compute.threads:
         print(f"threads: {threads}, as the training began, not {compute.threads}", flush=True)
+    return use_threads(compute, threads)
+
+
+def use_threads(compute: Compute, threads: int) -> Compute:
+    """Compute with another number of threads than was chosen."""
+    if threads != compute.threads:
         torch.set_num_threads(threads)
         share_cores(threads)
     return replace(compute, threads=threads)

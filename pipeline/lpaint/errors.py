@@ -82,3 +82,7 @@ class TrainingError(LpaintError):
     """Training cannot go on, e.g. because a loss is no longer finite."""
 
     exit_code = ExitCode.SOME_FAILED
+
+
+class MisfitError(Exception):
+    """A saved state holds other things than this code keeps; the text names the first. See ``lpaint.restore``."""

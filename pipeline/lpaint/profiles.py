@@ -12,6 +12,11 @@ from lpaint.errors import ParamsError
 from lpaint.files import write_text
 from lpaint.params import Params, known_keys, parse_params
 
+# The profile that holds params.yaml as committed, as far as profiles change it.
+DEFAULT = "default"
+# Share of a profile's values that tells that it was applied; somebody may have changed the others since.
+_IN_FORCE = 0.75
+
 
 def list_profiles(root: Path) -> list[tuple[str, str]]:
     """Name and first comment line of every profile in ``root``/profiles.
@@ -33,6 +38,9 @@ def show_profile(root: Path, name: str) -> str:
 
 def apply_profile(root: Path, name: str) -> list[str]:
     """Merge a profile into ``root``/params.yaml; returns ``key: old -> new`` for every value that changed.
+
+    A profile that is in force is undone first: its values go back to those of the profile ``default``. What somebody
+    changed since stays.
 
     Raises:
         ParamsError: no such profile, a key that params.yaml does not have, or an invalid result; the file is unchanged.
@@ -59,8 +67,10 @@ def _merged(root: Path, name: str) -> tuple[str, Params, list[str]]:
     target, origin = root / "params.yaml", f"profiles/{name}.yaml"
     overlay = _sections(YAML(typ="safe", pure=True), _path(root, name), origin)
     params = _sections(yaml, target, str(target))
+    undone = _undone(root, name, params)
+    _merge(undone, overlay, origin, "", [])
     changes: list[str] = []
-    _merge(params, overlay, origin, "", changes)
+    _merge(params, undone, origin, "", changes)
     text = io.StringIO()
     yaml.dump(params, text)
     values = YAML(typ="safe", pure=True).load(text.getvalue())
@@ -98,8 +108,39 @@ def _merge(params: Any, overlay: dict[str, Any], origin: str, prefix: str, chang
             if isinstance(value, list) and isinstance(params[key], list):
                 # In place, so that the comment that hangs on the list stays.
                 params[key][:] = value
+                if hasattr(params[key], "fa"):
+                    # An empty list has no style of its own, and the other one puts its comment in the wrong place.
+                    params[key].fa.set_flow_style()
             else:
                 params[key] = value
+
+
+def _undone(root: Path, name: str, params: Any) -> dict[str, Any]:
+    """What undoes the other profiles that are in force in ``params``: defaults for the values that they set."""
+    yaml = YAML(typ="safe", pure=True)
+    overlays = {path.stem: _sections(yaml, path, f"profiles/{path.name}") for path in _folder(root).glob("*.yaml")}
+    overlays.pop(name, None)
+    defaults = _leaves(overlays.pop(DEFAULT, {}))
+    now = _leaves(params)
+    undone: dict[str, Any] = {}
+    for overlay in map(_leaves, overlays.values()):
+        own = {key: value for key, value in overlay.items() if value != defaults.get(key, value)}
+        kept = [key for key, value in own.items() if now.get(key) == value]
+        if len(kept) >= _IN_FORCE * len(own):
+            for key in kept:
+                *path, last = key
+                section = undone
+                for part in path:
+                    section = section.setdefault(part, {})
+                section[last] = defaults[key]
+    return undone
+
+
+def _leaves(section: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Values of nested sections by their path."""
+    if not isinstance(section, dict):
+        return {path: section}
+    return {key: leaf for name, value in section.items() for key, leaf in _leaves(value, (*path, name)).items()}
 
 
 def _plain(value: Any) -> Any:

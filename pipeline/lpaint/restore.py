@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lpaint.errors import MisfitError
+
+__all__ = ["MisfitError", "copy_into", "entry", "load_dataclass", "load_part"]
 T = TypeVar("T")
-
-
-class MisfitError(Exception):
-    """A saved state holds other things than this code keeps. The text names the first of them."""
 
 
 def entry(state: Any, name: str) -> Any:

@@ -62,8 +62,16 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
 
 
 def first_unfinished(stage: str, *keys: dict[str, Any]) -> dict[str, Any]:
-    """The first of a training's ``keys`` that has resume state; else the first. Earlier versions had other keys."""
-    return next((key for key in keys if (resume_directory(stage, _digest(key)) / NOTE).exists()), keys[0])
+    """The first of a training's ``keys`` that has checkpoints, else that was begun; else the first.
+
+    Earlier versions had other keys.
+    """
+    folders = [resume_directory(stage, _digest(key)) for key in keys]
+    for pattern in ("checkpoint-*.pt", NOTE):
+        for key, folder in zip(keys, folders, strict=True):
+            if any(folder.glob(pattern)):
+                return key
+    return keys[0]
 
 
 def _digest(key: dict[str, Any]) -> str:

@@ -59,8 +59,11 @@ class Throttle:
         return self._end is not None
 
     def on(self) -> None:
-        """Have libgomp manage more threads than there are cores; the added ones sleep."""
-        if self._end is None:
+        """Have libgomp manage more threads than there are cores; the added ones sleep.
+
+        Where so many threads cannot be had it does nothing: libgomp would end the process.
+        """
+        if self._end is None and _can_start(_team()):
             self._end, ready = threading.Event(), threading.Event()
             self._thread = threading.Thread(target=_hold_team, args=(ready, self._end), daemon=True)
             self._thread.start()
@@ -91,9 +94,31 @@ def _hold_team(ready: threading.Event, end: threading.Event) -> None:
     runtime = _libgomp()
     assert runtime is not None
     nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)  # free(NULL): a body that does nothing
-    runtime.GOMP_parallel(nothing, None, ctypes.c_uint((os.cpu_count() or 1) + 1), ctypes.c_uint(0))
+    runtime.GOMP_parallel(nothing, None, ctypes.c_uint(_team()), ctypes.c_uint(0))
     ready.set()
     end.wait()
+
+
+def _team() -> int:
+    """One thread more than libgomp counts cores: those that this process may run on."""
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _can_start(count: int) -> bool:
+    """Whether ``count`` more threads can be started."""
+    end, started = threading.Event(), []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except (RuntimeError, MemoryError):
+        return False
+    finally:
+        end.set()
+        for thread in started:
+            thread.join()
+    return True
 
 
 @cache
@@ -202,7 +227,7 @@ def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
     first = parts[0]
     if first is None or len(parts) == 1:
         return first
-    total = first.float()
+    total = first.float() if first.dtype in (torch.float16, torch.bfloat16) else first
     for part in parts[1:]:
         assert part is not None
         total = total + part

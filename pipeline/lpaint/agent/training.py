@@ -185,6 +185,8 @@ class AgentTraining:
         self.agent.show(self.pictures, self.painter)
         sizes = settings.replay_capacity, canvas, (settings.bundle, self._family.parameters)
         errorless = self.agent.errorless_step
+        # Not beside the new one: a replay can take half of a GPU.
+        vars(self).pop("replay", None)
         self.replay = build_replay(settings.replay, *sizes, device, settings.per, errorless)
 
     def _learning_rate_factor(self) -> float:

@@ -20,6 +20,7 @@ from lpaint.ranks.collectives import (
     seed,
     share,
     spread,
+    told_by_first,
     whole,
 )
 from lpaint.ranks.launch import launch
@@ -43,6 +44,7 @@ __all__ = [
     "share",
     "spread",
     "together",
+    "told_by_first",
     "wait_for_first",
     "whole",
 ]

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lpaint.errors import ParamsError, TrainingError
+from lpaint.errors import MisfitError, ParamsError, TrainingError
 
 
 class LostRankError(TrainingError):
@@ -132,19 +132,35 @@ def spread(state: dict[str, Any] | None, device: torch.device) -> dict[str, Any]
     """Give every rank what rank 0 read: all of it but ``ranks``, a list of which each gets its own entry as ``own``.
 
     Rank 0's ``state`` may be None, which all are given then; the others' is not looked at.
+
+    Raises:
+        MisfitError: on rank 0, before anything is told: the state is of another number of ranks.
     """
+    parts = state.get("ranks", []) if state is not None and leads() else []
+    if state is not None and leads() and len(parts) != count():
+        raise MisfitError(f"it is of {len(parts)} processes, and these are {count()}")
     if count() == 1:
-        return None if state is None else {**state, "own": state["ranks"][0]}
+        return None if state is None else {**state, "own": parts[0]}
     common: list[Any] = [None]
-    parts: list[Any] = [None] * count()
+    packed: list[Any] = [None] * count()
     if leads() and state is not None:
         common = [_pack({name: value for name, value in state.items() if name != "ranks"})]
-        parts = [_pack(part) for part in state["ranks"]]
+        packed = [_pack(part) for part in parts]
     own: list[Any] = [None]
     with _in_touch():
         dist.broadcast_object_list(common)
-        dist.scatter_object_list(own, parts if leads() else None)
+        dist.scatter_object_list(own, packed if leads() else None)
     return None if own[0] is None else {**_unpack(common[0], device), "own": _unpack(own[0], device)}
+
+
+def told_by_first(value: Any) -> Any:
+    """Rank 0's ``value`` (JSON) on every rank."""
+    if count() == 1:
+        return value
+    told = [value]
+    with _in_touch():
+        dist.broadcast_object_list(told)
+    return told[0]
 
 
 def agree(facts: dict[str, Any]) -> None:
