@@ -331,7 +331,7 @@ def test_the_last_rows_may_be_missing(kind: str, options: dict[str, Any], as_str
         assert opened.flaw == "is cut off: its end is missing"
     else:
         missing = int(opened.flaw.split()[3])
-        assert 20 <= missing <= 60 and opened.flaw.endswith("of its 200 rows are missing")
+        assert 20 <= missing <= 60 and opened.flaw.endswith("of its 200 rows are missing or incomplete")
         assert (error > 6).sum() <= missing + 20
 
 
@@ -348,6 +348,87 @@ def test_a_jpeg_without_its_end_marker_is_whole(tmp_path: Path) -> None:
         # In the preparation it stays a bad one.
         with pytest.raises(DataError, match="is cut off"):
             decode(content[:-2], 300)
+
+
+def _flaw(content: bytes) -> str:
+    return open_picture(io.BytesIO(content)).flaw
+
+
+def _ending_in(shade: int, first: int) -> np.ndarray:
+    """A picture of 100 x 100 of which the rows from ``first`` on have one shade of grey."""
+    pixels = np.asarray(_picture())[:100, :100].copy()
+    pixels[first:] = shade
+    return pixels
+
+
+# Filler of a decoder, and shades that pictures really end in.
+@pytest.mark.parametrize("shade", [0, 255])
+@pytest.mark.parametrize("less", [10, 20])
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "PPM"])
+def test_black_and_white_rows_are_not_missing_ones(kind: str, less: int, shade: int) -> None:
+    picture = Image.fromarray(_ending_in(shade, first=40))
+    assert _flaw(encoded(picture, kind)[:-less]) == "is cut off: 1 of its 100 rows is missing or incomplete"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_an_all_black_bmp_lacks_its_last_row_only(mode: str) -> None:
+    content = encoded(Image.new("RGB", (128, 100)).convert(mode), "BMP")
+    assert _flaw(content[:-2]) == "is cut off: 1 of its 100 rows is missing or incomplete"
+    # 40 of the rows of a file end 40 rows and a byte before it does.
+    row = (len(content) - int.from_bytes(content[10:14], "little")) // 100
+    assert _flaw(content[: -39 * row - 1]) == "is cut off: 40 of its 100 rows are missing or incomplete"
+    with pytest.raises(UndecodableError, match="60 of its 100 rows are missing or incomplete"):
+        _flaw(content[: -59 * row - 1])
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "CMYK", "LAB"])
+def test_missing_rows_of_every_kind_of_pixels_are_counted(mode: str) -> None:
+    content = encoded(Image.new(mode, (100, 100)), "TIFF")
+    assert _flaw(content[:-1]) == "is cut off: 1 of its 100 rows is missing or incomplete"
+
+
+def test_pixels_that_are_no_numbers_are_there() -> None:
+    content = encoded(Image.fromarray(np.full((100, 100), np.nan, np.float32)), "TIFF")
+    assert _flaw(content[:-1]) == "is cut off: 1 of its 100 rows is missing or incomplete"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 1}, {"restart_marker_blocks": 5}],
+    ids=lambda value: str(value),
+)
+@pytest.mark.parametrize("shade", [127, 128])
+def test_grey_rows_of_a_jpeg_are_not_missing_ones(shade: int, options: dict[str, Any]) -> None:
+    content = encoded(Image.fromarray(_ending_in(shade, first=30)), "JPEG", **options)
+    assert open_picture(io.BytesIO(content)).flaw == ""
+    for less in (1, 2):
+        opened = open_picture(io.BytesIO(content[:-less]))
+        assert opened.flaw in ("", "is cut off: its end is missing")
+        assert (np.asarray(opened.image) == np.asarray(Image.open(io.BytesIO(content)))).all()
+
+
+def test_a_progressive_jpeg_may_end_anywhere_after_its_first_scan() -> None:
+    content = encoded(_picture(), "JPEG", progressive=True)
+    second = [place for place in range(len(content)) if content[place : place + 2] == b"\xff\xda"][1]
+    for length in range(second, len(content), 5):
+        # It may end within the tables between two scans.
+        assert _flaw(content[:length]) in ("", "is cut off: its end is missing")
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 1}, {"restart_marker_blocks": 5}], ids=str)
+def test_every_missing_row_of_a_jpeg_is_counted(options: dict[str, Any]) -> None:
+    content = encoded(Image.fromarray(_ending_in(128, first=100)), "JPEG", **options)
+    whole = np.asarray(Image.open(io.BytesIO(content)), int)
+    for length in range(len(content) // 2, len(content) - 2, 7):
+        try:
+            opened = open_picture(io.BytesIO(content[:length]))
+        except UndecodableError as error:
+            assert int(str(error).split()[3]) > 50
+            continue
+        counted = 0 if opened.flaw.endswith("end is missing") else int(opened.flaw.split()[3])
+        differ = np.flatnonzero(np.abs(np.asarray(opened.image) - whole).max((1, 2)))
+        # A block of 16 rows more or less: colours are smoothed beyond the edge of a block.
+        assert abs(counted - (100 - differ[0] if len(differ) else 0)) <= 16
 
 
 @pytest.mark.parametrize(("kind", "options"), CUT, ids=lambda value: str(value))

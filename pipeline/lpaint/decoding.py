@@ -29,6 +29,7 @@ Imports little: every worker process of the preparation loads it.
 """
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,6 +48,10 @@ WHITE = (1.0, 1.0, 1.0)
 # Formats whose rows come one after the other, so that a file that is cut off holds a part of the picture.
 _BY_ROWS = frozenset({"BMP", "DIB", "JPEG", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF"})
 _END_OF_JPEG = b"\xff\xd9"
+# In a JPEG: the marker that starts a segment, and a restart marker, which stands in the data of a scan.
+_SEGMENT, _RESTART = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])"), re.compile(rb"\xff[\xd0-\xd7]")
+# Bytes without order and without 255, which would start a marker.
+_NOISE = bytes(value * value * 73 % 251 for value in range(11, 139))
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 # Whites of floating point, and by how much a picture may exceed its white.
 _WHITES, _OVERSHOOT = (1.0, 255.0, 65535.0), 2.0
@@ -208,37 +213,92 @@ def _recovered(image: ImageFile.ImageFile, source: BinaryIO) -> tuple[ImageFile.
 
     Pillow's LOAD_TRUNCATED_IMAGES is not used: it holds for a whole process, threads of others included.
     """
-    if image.format in ("JPEG", "MPO"):
-        # With an end marker libjpeg gives all that it has, and fills up with grey.
-        source.seek(0)
-        image = Image.open(io.BytesIO(source.read() + _END_OF_JPEG), formats=("JPEG",))
-        fillers = (127, 128)
-    else:
-        # The rows up to the end of the file are there; without tiles to read, Pillow takes them for the picture.
-        image.tile = []
-        fillers = (0, 0)
-        if image.im.size != image.size:
-            # A TIFF that its EXIF data turn, and that was to be turned at the end.
-            raise UndecodableError(*_CUT_OFF)
-    image.load()
-    missing = _missing_rows(np.asarray(image), fillers)
+    whole, missing = _recovered_jpeg(source) if image.format in ("JPEG", "MPO") else _recovered_rows(image, source)
     flaw = (
-        f"is cut off: {missing:,} of its {image.height:,} rows are missing"
+        f"is cut off: {missing:,} of its {whole.height:,} rows {'is' if missing == 1 else 'are'} missing or incomplete"
         if missing
-        else ("is cut off: its end is missing")
+        else "is cut off: its end is missing"
     )
-    if missing > image.height / 2:
+    if missing > whole.height / 2:
         raise UndecodableError(flaw, "get a whole copy")
-    return image, flaw
+    return whole, flaw
 
 
-def _missing_rows(pixels: np.ndarray, fillers: tuple[int, int]) -> int:
-    """Rows at the lower or the upper edge that hold nothing but what decoders fill up with."""
-    rows = pixels.reshape(len(pixels), -1)
-    there = np.flatnonzero(((rows != fillers[0]) & (rows != fillers[1])).any(1))
-    if not len(there):
-        return len(rows)
-    return int(max(there[0], len(rows) - 1 - there[-1]))
+def _recovered_rows(image: ImageFile.ImageFile, source: BinaryIO) -> tuple[ImageFile.ImageFile, int]:
+    """The rows up to the end of the file, and how many are missing or incomplete.
+
+    The file is decoded again, over white: the decoder left out every pixel that is still white here and black there.
+    """
+    _keep_decoded(image)
+    if image.im.size != image.size:
+        # A TIFF that its EXIF data turn, and that was to be turned at the end.
+        raise UndecodableError(*_CUT_OFF)
+    source.seek(0)
+    again = Image.open(source, formats=(image.format or "",))
+    bands = len(image.getbands())
+    again.im = Image.new(image.mode, image.size, 255 if bands == 1 else (255,) * bands).im
+    try:
+        again.load()
+    except OSError:
+        _keep_decoded(again)
+    return image, len(_rows_that_differ(image, again))
+
+
+def _keep_decoded(image: ImageFile.ImageFile) -> None:
+    """Let Pillow take what its decoder wrote before the file ended for the picture."""
+    image.tile = []
+    image.load()
+
+
+def _recovered_jpeg(source: BinaryIO) -> tuple[ImageFile.ImageFile, int]:
+    """What libjpeg decodes if the file gets an end marker, and how many rows are missing or incomplete.
+
+    libjpeg fills the rest with grey. The file is decoded again with noise before the end marker: the two pictures
+    differ from the place on where the data end. After a complete scan, libjpeg skips the noise.
+    """
+    source.seek(0)
+    # The first byte of a marker, if the file ends with one.
+    content = source.read().rstrip(b"\xff")
+    scans, end = _scans(content)
+    if not scans:
+        raise UndecodableError(*_CUT_OFF)
+    content = content[:end]
+    image = _loaded_jpeg(content + _END_OF_JPEG)
+    if len(scans) > 1:
+        # Every row is there since the first scan of a progressive JPEG; later scans add detail.
+        return image, 0
+    # Restart markers count from 0 to 7. The data may end where the next one is due.
+    restarts = _RESTART.findall(content, scans[0])
+    due = bytes((0xFF, 0xD0 + (restarts[-1][1] + 1) % 8)) if restarts else b"\xff\xd0"
+    noisy = _loaded_jpeg(content + _NOISE + due + _NOISE + _END_OF_JPEG)
+    differ = _rows_that_differ(image, noisy)
+    return image, image.height - differ[0] if differ else 0
+
+
+def _loaded_jpeg(content: bytes) -> ImageFile.ImageFile:
+    image = Image.open(io.BytesIO(content), formats=("JPEG",))
+    image.load()
+    return image
+
+
+def _scans(content: bytes) -> tuple[list[int], int]:
+    """Where the data of each scan of a JPEG start, and where the last segment or scan ends that can be decoded."""
+    starts: list[int] = []
+    at = 2
+    while (marker := _SEGMENT.search(content, at)) and marker[1] != _END_OF_JPEG[1:]:
+        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+        if at > len(content) or at < marker.end() + 2:
+            # Tables of the next scan that are cut off.
+            return starts, marker.start()
+        if marker[1] == b"\xda":
+            starts.append(at)
+    return starts, len(content)
+
+
+def _rows_that_differ(one: Image.Image, other: Image.Image) -> list[int]:
+    # By bytes: NaN is unequal to itself.
+    rows = zip(np.asarray(one), np.asarray(other), strict=True)
+    return [index for index, (first, second) in enumerate(rows) if first.tobytes() != second.tobytes()]
 
 
 @lru_cache(maxsize=1)
