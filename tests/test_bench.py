@@ -11,7 +11,7 @@ import torch
 from tiny import tiny_params, write_params
 from torch import nn
 
-from lpaint.bench.contention import bench_contention
+from lpaint.bench.contention import _Training, bench_contention
 from lpaint.bench.gans import bench_gans
 from lpaint.bench.painting import bench_painting
 from lpaint.bench.plain import PlainOptimisation, contiguous
@@ -22,7 +22,7 @@ from lpaint.bench.timing import Report, interleaved
 from lpaint.bench.training import _agent, bench_training
 from lpaint.cli import main
 from lpaint.device import Compute
-from lpaint.errors import ParamsError
+from lpaint.errors import ParamsError, TrainingError
 from lpaint.optimisation import Optimisation
 from lpaint.replay import UniformReplay
 from lpaint.replay.buffer import Transitions, View
@@ -116,6 +116,15 @@ def test_contention_is_measured_against_the_fair_share() -> None:
     fair = max(1.0, 2 / report.sizes["cores"])
     assert figures["beside 1 busy: fair slowdown"] == fair == figures["2 trainings: fair slowdown"]
     assert min(figures.values()) > 0 and len(figures) == 7
+
+
+def test_a_training_that_died_is_told_when_it_is_given_work() -> None:
+    training = _Training()
+    training._process.kill()
+    training._process.wait()
+    with pytest.raises(TrainingError, match="a training ended early"):
+        training.prepare(tiny_params())
+    training.stop()
 
 
 def test_busy_processes_end_with_the_one_that_started_them() -> None:

@@ -1,5 +1,6 @@
 """A repository that is moved, renamed or copied: it keeps its registry, and nothing is written outside it."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -133,8 +134,90 @@ def test_what_was_written_to_the_former_place_is_brought_along(
     model.rename(stray)
     enter(new)
     assert _pulled(new) == (new / "exports/actor.onnx").read_bytes()
-    assert "1 of them copied from there" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"files copied from there: {len(listing(stray))})" in told and "not copied" not in told
     assert listing(stray) == listing(model), "nothing is taken from there"
+
+
+def test_what_was_added_to_a_run_at_the_former_place_is_brought_along(
+    root: Path, enter: Enter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = root.rename(root.with_name("elsewhere"))
+    (run,) = new.glob("mlartifacts/*/artifacts")
+    former = root / run.relative_to(new)
+    here = (run / "models/actor.onnx").read_bytes()
+    for name, content in {"evaluation/paintings.npz": b"strokes", "empty.txt": b"", "models/actor.onnx": b"1"}.items():
+        (former / name).parent.mkdir(parents=True, exist_ok=True)
+        (former / name).write_bytes(content)
+    (former / ".lpaint-1-0.partial.npz").write_bytes(b"half")
+    (former / "lost.txt").symlink_to(root / "nowhere")
+    (former / "linked").symlink_to(former / "models")
+    before = listing(root)
+    enter(new)
+    assert len(RunStore().versions()) == 1
+    assert (run / "evaluation/paintings.npz").read_bytes() == b"strokes" and (run / "empty.txt").read_bytes() == b""
+    assert (run / "models/actor.onnx").read_bytes() == here, "nothing is overwritten"
+    assert not list(run.rglob(".*")) and not os.path.lexists(run / "lost.txt")
+    told, folder = capsys.readouterr().err, run.relative_to(new)
+    assert told.count("note: ") == 1 and "files copied from there: 2); not copied from " in told
+    assert f"not copied from {root}: {folder}/linked (cannot be copied: Is a directory), {folder}/lost.txt (" in told
+    assert f"No such file or directory), {folder}/models/actor.onnx (differs here)\n" in told
+    assert listing(root) == before and (former / "models/actor.onnx").read_bytes() == b"1"
+
+
+def test_a_note_names_a_few_of_many_files(root: Path) -> None:
+    new = root.with_name("elsewhere")
+    shutil.copytree(root, new)
+    (run,) = root.glob("mlartifacts/*/artifacts")
+    for number in range(5):
+        (run / f"{number}.txt").write_text("there")
+        (new / run.relative_to(root) / f"{number}.txt").write_text("here")
+    told = follow(new, EXPERIMENT)
+    assert told.count("differs here") == 3 and told.endswith("2.txt (differs here), and 2 more")
+
+
+def test_a_full_disk_changes_no_location(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    new = root.with_name("elsewhere")
+    shutil.copytree(root, new)
+    (run,) = root.glob("mlartifacts/*/artifacts")
+    (run / "added.txt").write_text("there")
+    before = _locations(new)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", full)
+        with pytest.raises(OSError, match="No space"):
+            follow(new, EXPERIMENT)
+    assert _locations(new) == before
+    assert "files copied from there: 1)" in follow(new, EXPERIMENT)
+
+
+def _link(new: Path, old: Path) -> None:
+    new.symlink_to(old)
+
+
+def _bind(new: Path, old: Path) -> None:
+    new.hardlink_to(old)  # As with a bind mount, two paths are one file.
+
+
+def _keep_elsewhere(new: Path, old: Path) -> None:
+    far = old.with_name("far.db")
+    old.rename(far)
+    new.symlink_to(far)
+
+
+@pytest.mark.parametrize("share", [_link, _bind, _keep_elsewhere])
+def test_a_shared_database_is_not_taken_for_a_moved_one(
+    root: Path, enter: Enter, capsys: pytest.CaptureFixture[str], share: Callable[[Path, Path], None]
+) -> None:
+    new, before = root.with_name("second"), _locations(root)
+    (new / "mlartifacts").mkdir(parents=True)
+    share(new / "mlflow.db", root / "mlflow.db")
+    enter(new)
+    assert former_root(new, EXPERIMENT) is None and follow(new, EXPERIMENT) == ""
+    assert len(RunStore().versions()) == 1
+    assert capsys.readouterr().err == "" and _locations(new) == before
 
 
 def test_moved_there_and_back_all_is_as_before(root: Path, enter: Enter) -> None:

@@ -24,6 +24,7 @@ from lpaint.params import Params
 BUSY = (1, 2, 4)
 TRAININGS = (2, 4)
 _SECONDS = 600
+_ENDED = "bench contention: a training ended early; its error is above"
 # Ends by itself, and when its parent does.
 _LOOP = (
     "import os, sys, time\n"
@@ -79,7 +80,7 @@ def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 class _Training:
     """A process that makes updates when it is told to."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "lpaint.bench.contention"],
             stdin=subprocess.PIPE,
@@ -87,6 +88,9 @@ class _Training:
             text=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])},
         )
+
+    def prepare(self, params: Params) -> None:
+        """Have it prepare updates at the sizes of ``params``."""
         self._tell(params.model_dump_json(by_alias=True))
 
     def wait(self) -> None:
@@ -113,14 +117,17 @@ class _Training:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise TrainingError(_ENDED) from None
 
     def _hear(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise TrainingError("bench contention: a training ended early; its error is above")
+            raise TrainingError(_ENDED)
         return json.loads(line)
 
 
@@ -129,8 +136,9 @@ def _trainings(params: Params, count: int) -> Iterator[list[_Training]]:
     with ExitStack() as stack:
         started = []
         for _ in range(count):
-            started.append(_Training(params))
+            started.append(_Training())
             stack.callback(started[-1].stop)
+            started[-1].prepare(params)
         for training in started:
             training.wait()
         yield started

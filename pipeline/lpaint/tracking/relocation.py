@@ -5,16 +5,24 @@ point to where it was: models are not found, and new artifacts go into the old f
 So the locations below the former root are rewritten to the present one.
 """
 
+import errno
+import filecmp
+import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from lpaint.files import is_partial, replacing
+
 ARTIFACTS = "mlartifacts"
 _DATABASE = "mlflow.db"
 _LOCK_PATIENCE = 5.0
+# The note names at most this many files that were not copied.
+_NAMED = 3
 # Where MLflow keeps locations.
 _COLUMNS = (
     ("experiments", "artifact_location"),
@@ -29,10 +37,11 @@ def former_root(root: Path, experiment: str) -> Path | None:
     """Where the repository at ``root`` was when its database was made; None if that is here, or nothing is known.
 
     lpaint gives its experiment the location ``mlartifacts`` in the repository. One that was made by hand and keeps its
-    artifacts elsewhere is left alone.
+    artifacts elsewhere is left alone. So is a database that the repository shares with the one at the former place: by
+    a link, or by a bind mount.
     """
     database = root / _DATABASE
-    if not database.is_file():
+    if database.is_symlink() or not database.is_file():
         return None
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", timeout=_LOCK_PATIENCE, uri=True)) as connection:
         try:
@@ -46,6 +55,8 @@ def former_root(root: Path, experiment: str) -> Path | None:
     if location is None or location.name != ARTIFACTS or _same(location.parent, root):
         return None
     old = location.parent
+    if _same(old / _DATABASE, database):
+        return None
     moved = (root / ARTIFACTS).is_dir() or (old / _DATABASE).exists() or not location.exists()
     return old if moved else None
 
@@ -53,17 +64,18 @@ def former_root(root: Path, experiment: str) -> Path | None:
 def follow(root: Path, experiment: str) -> str:
     """Have the database at ``root`` look for artifacts there, if it was made elsewhere; what was done, or nothing.
 
-    Artifacts of its runs that lie at the former place alone are copied from there; nothing there is changed.
+    Files of its runs and models that lie at the former place alone are copied from there. No file is overwritten, and
+    nothing at the former place is changed. A file that differs here, or cannot be copied, is named in the answer.
 
     Raises:
-        OSError: artifacts cannot be copied.
+        OSError: the disk is full; the locations are as before.
         sqlite3.Error: the database cannot be written.
     """
     old = former_root(root, experiment)
     if old is None:
         return ""
     with closing(sqlite3.connect(root / _DATABASE, timeout=_LOCK_PATIENCE, isolation_level=None)) as connection:
-        brought = _bring(connection, old, root)
+        copied, left = _bring(connection, old, root)
         connection.execute("BEGIN IMMEDIATE")
         try:
             counts = [_rewrite(connection, *place, old, root) for place in _existing(connection)]
@@ -71,12 +83,10 @@ def follow(root: Path, experiment: str) -> str:
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-    was = f"is a copy of {old}" if (old / _DATABASE).exists() else f"was in {old} before"
-    copied = f", {brought} of them copied from there" if brought else ""
-    return (
-        f"this repository {was}: MLflow now looks for its artifacts in {root / ARTIFACTS} "
-        f"({sum(counts)} locations changed{copied})"
-    )
+    was = f"is a copy of {old}" if os.access(old / _DATABASE, os.F_OK) else f"was in {old} before"
+    done = f"{sum(counts)} locations changed" + (f", files copied from there: {copied}" if copied else "")
+    note = f"this repository {was}: MLflow now looks for its artifacts in {root / ARTIFACTS} ({done})"
+    return f"{note}; not copied from {old}: {_listed(left)}" if left else note
 
 
 def _existing(connection: sqlite3.Connection) -> list[tuple[str, str]]:
@@ -100,35 +110,51 @@ def _rewrite(connection: sqlite3.Connection, table: str, column: str, old: Path,
     return changed
 
 
-def _bring(connection: sqlite3.Connection, old: Path, new: Path) -> int:
-    """Copy folders of runs and models that are at the former place alone; how many there were.
+def _bring(connection: sqlite3.Connection, old: Path, new: Path) -> tuple[int, list[str]]:
+    """Copy files of runs and models that are at the former place alone; how many, and which were not copied and why.
 
-    An earlier version of lpaint made the former folder anew, and wrote there.
+    An earlier version of lpaint made the former folder anew, and wrote there, also for runs that have artifacts here.
     """
-    brought = 0
-    for table, column in _existing(connection):
-        if table == "experiments":
+    copied, left = 0, {}
+    for source, unreadable in _former_files(connection, old):
+        name = source.relative_to(old)
+        target = new / name
+        try:
+            if unreadable:
+                raise unreadable
+            if not os.path.lexists(target):
+                with replacing(target) as temporary:
+                    shutil.copyfile(source, temporary)
+                copied += 1
+            elif not source.is_dir() and not filecmp.cmp(source, target):
+                left[name] = "differs here"
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            left[name] = f"cannot be copied: {error.strerror or error}"
+    return copied, [f"{name} ({left[name]})" for name in sorted(left)]
+
+
+def _former_files(connection: sqlite3.Connection, old: Path) -> Iterator[tuple[Path, OSError | None]]:
+    """Files, and links to folders, of runs and models at the former place; folders that cannot be read, and why."""
+    columns = [place for place in _existing(connection) if place[0] != "experiments"]
+    locations = {row[0] for table, column in columns for row in connection.execute(f"SELECT {column} FROM {table}")}
+    for location in sorted(filter(None, locations)):
+        top = _local(location)
+        if top is None or not top.is_relative_to(old):
             continue
-        for (location,) in connection.execute(f"SELECT {column} FROM {table}").fetchall():
-            source = _local(location or "")
-            if source is None or not source.is_relative_to(old) or not source.is_dir():
-                continue
-            target = new / source.relative_to(old)
-            if not target.exists():
-                _copy(source, target)
-                brought += 1
-    return brought
+        errors: list[OSError] = []
+        for folder, folders, files in os.walk(top, onerror=errors.append):
+            yield from ((Path(folder, name), None) for name in files if not is_partial(Path(name)))
+            yield from ((link, None) for name in folders if (link := Path(folder, name)).is_symlink())
+        # A run without artifacts has no folder.
+        absent = (errno.ENOENT, errno.ENOTDIR)
+        yield from ((Path(error.filename), error) for error in errors if error.errno not in absent)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a folder, whole or not at all."""
-    temporary = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        shutil.copytree(source, temporary)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _listed(left: list[str]) -> str:
+    more = len(left) - _NAMED
+    return ", ".join(left[:_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
 def _local(location: str) -> Path | None:
