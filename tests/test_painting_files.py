@@ -373,9 +373,9 @@ def test_old_leavings_are_swept_from_where_paintings_go(lpaint, tmp_path) -> Non
     for path, days in ((old, 2), (fresh, 0), (foreign, 2)):
         path.touch()
         os.utime(path, (time.time() - 86400 * days,) * 2)
-    foreign.rename(tmp_path / "out/.holiday.part.png")
+    foreign.rename(tmp_path / "out/.film.2024.partial.mkv")
     assert lpaint("paint", picture, *FEW, "--out-dir", "out").code == 0
-    assert listing(tmp_path / "out") == {"a.png", fresh.name, ".holiday.part.png"}
+    assert listing(tmp_path / "out") == {"a.png", fresh.name, ".film.2024.partial.mkv"}
 
 
 # Standard streams

@@ -140,6 +140,15 @@ def test_outputs_are_remembered_only_if_the_stage_ends_well(root: Path, monkeypa
     assert find_producer(outs[0]) == "c" * 32 and find_producer(outs[1]) is None
 
 
+def test_what_earlier_versions_left_in_a_stages_folders_is_swept(root: Path) -> None:
+    left = root / "models/.actor.7.partial.safetensors"
+    left.parent.mkdir()
+    left.touch()
+    os.utime(left, (0, 0))
+    run_stage("prepare", lambda params, tracker: None)
+    assert not left.exists()
+
+
 def _start(root: Path, script: str) -> subprocess.Popen[str]:
     paths = os.pathsep.join([str(ROOT / "pipeline"), str(ROOT)])
     # Other tests' stores, which MLflow notes in the environment, are not for this process.

@@ -55,7 +55,7 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
         lock.write(str(os.getpid()))
         lock.flush()
         # The lock says that nobody else writes here.
-        sweep(directory, idle=0)
+        sweep(directory, idle=0, earlier=True)
         if not (directory / NOTE).exists():
             take_note(directory, stage, key, "begun")
         yield directory

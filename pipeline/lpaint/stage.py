@@ -37,7 +37,7 @@ def run_stage(
             print(f"warning: {name}: runs the code in {code}, not this repository's; {advice}", file=sys.stderr)
         for pattern in _OUTPUT_FOLDERS:
             for folder in Path().glob(pattern):
-                sweep(folder)
+                sweep(folder, earlier=True)
         run_tracked(name, run, outputs, leads)
 
 
