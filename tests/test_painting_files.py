@@ -323,6 +323,20 @@ def test_palettes_may_begin_with_a_byte_order_mark(tmp_path, text) -> None:
     assert read_palette(tmp_path / "palette").tolist() == [[0, 255, 0], [255, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--alpha", "keep", "--format", "jpg"), 2),
+        (("-o", "a.png"), 2),
+        (("--onnx", "nowhere.onnx"), 3),
+    ],
+)
+def test_a_refused_command_makes_no_folder(lpaint, tmp_path, options, code) -> None:
+    _wide(tmp_path / "in/a.png", 30)
+    assert lpaint("paint", "in/a.png", *FEW, "--out-dir", "made", *options).code == code
+    assert not (tmp_path / "made").exists()
+
+
 # Interruptions
 
 

@@ -178,7 +178,7 @@ def paint(
     """
     # numpy multiplies small matrices here, between ONNX Runtime's own threads; a second pool only gets in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from lpaint.cli.files import Naming, plan_jobs, sweep_outputs
+    from lpaint.cli.files import Naming, make_out_dir, plan_jobs, sweep_outputs
     from lpaint.decoding import WHITE
     from lpaint.painting.image import STDIO, parse_colour
     from lpaint.painting.outputs import PixelArt, Saving
@@ -207,6 +207,8 @@ def paint(
         raise ParamsError("a terminal cannot show the painting; send it to a file by > FILE or -o FILE")
     model = load_model(onnx, device, threads, announce=not quiet and not as_json, warn=not quiet)
     _check_effort(effort, plan, model)
+    if out_dir is not None:
+        make_out_dir(out_dir)
     sweep_outputs(output for job in jobs for output in job.outputs)
     work = _Work(model, plan, saving, wanted, ground or WHITE, f".{naming.formats[0]}", strict)
     voice = _Voice(quiet or as_json, verbose, to_stdout)
