@@ -1,11 +1,14 @@
 """What `lpaint` makes of files: limits of formats, odd names, folders, interruptions, full and closed streams."""
 
+import fcntl
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -359,6 +362,43 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, number) -> None:
     assert partial.startswith(".lpaint-") and partial.endswith(".partial.gif")
     assert running.returncode == 130 and said == "interrupted; nothing half-written was left\n"
     assert listing(tmp_path) == {"noise.png"}
+
+
+def test_a_terminal_that_is_closed_ends_the_batch(tmp_path) -> None:
+    """Each of the others would be painted at once."""
+    pictures = [_wide(tmp_path / f"{name}.png", 30).name for name in "abc"]
+    script = (
+        "import time\n"
+        "from lpaint.painting import picture\n"
+        "paint = picture.paint_picture\n"
+        "def slow(*arguments):\n"
+        "    picture.paint_picture = paint\n"
+        "    time.sleep(60)\n"
+        "picture.paint_picture = slow\n"
+        "from lpaint.cli import main\n"
+        "main()"
+    )
+    terminal, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, "paint", *pictures, *map(str, FEW), "--out-dir", "out"],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while b"a.png" not in shown:
+            shown += os.read(terminal, 1000)
+        os.close(terminal)
+        assert running.wait(50) == 130
+    finally:
+        running.kill()
+        running.wait()
+    assert listing(tmp_path / "out") == set()
 
 
 def test_nohup_stays_in_force(tmp_path) -> None:
