@@ -1,5 +1,7 @@
 """What a call of the command line left behind."""
 
+import errno
+import io
 import signal
 from pathlib import Path
 
@@ -16,6 +18,13 @@ class Outcome:
         errors = [line for line in self.err.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1 and "Traceback" not in self.err, self.err
         return errors[0]
+
+
+class DeadTerminal(io.StringIO):
+    """A stream on a terminal that was closed."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.EIO, "Input/output error")
 
 
 def listing(folder: Path) -> set[str]:

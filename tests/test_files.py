@@ -80,17 +80,22 @@ def test_what_is_swept_is_old_and_nobodys(tmp_path: Path) -> None:
         "a.7.partial.png",
     )
     old, earlier, *others = (tmp_path / name for name in names)
-    for path in (old, earlier, *others):
+    film = tmp_path / ".film.2024.partial.mkv"
+    for path in (old, earlier, film, *others):
         path.touch()
     sweep(tmp_path / "nowhere")
     sweep(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 5, "fresh ones stay"
+    assert len(list(tmp_path.iterdir())) == 6, "fresh ones stay"
     with replacing(tmp_path / "mine") as mine:
         mine.touch()
         for path in tmp_path.iterdir():
             os.utime(path, (time.time() - 90_000,) * 2)
         sweep(tmp_path)
         # This process's file is as old, but locked; the numbers in the others' names are not asked.
+        assert set(tmp_path.iterdir()) == {mine, earlier, film, *others}
+        film.unlink()
+        # In lpaint's own folders, what earlier versions left goes too.
+        sweep(tmp_path, earlier=True)
         assert set(tmp_path.iterdir()) == {mine, *others}
         sweep(tmp_path, idle=0)
         assert mine.exists()

@@ -1,11 +1,14 @@
 """What `lpaint` makes of files: limits of formats, odd names, folders, interruptions, full and closed streams."""
 
+import fcntl
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -323,6 +326,20 @@ def test_palettes_may_begin_with_a_byte_order_mark(tmp_path, text) -> None:
     assert read_palette(tmp_path / "palette").tolist() == [[0, 255, 0], [255, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--alpha", "keep", "--format", "jpg"), 2),
+        (("-o", "a.png"), 2),
+        (("--onnx", "nowhere.onnx"), 3),
+    ],
+)
+def test_a_refused_command_makes_no_folder(lpaint, tmp_path, options, code) -> None:
+    _wide(tmp_path / "in/a.png", 30)
+    assert lpaint("paint", "in/a.png", *FEW, "--out-dir", "made", *options).code == code
+    assert not (tmp_path / "made").exists()
+
+
 # Interruptions
 
 
@@ -345,6 +362,43 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, number) -> None:
     assert partial.startswith(".lpaint-") and partial.endswith(".partial.gif")
     assert running.returncode == 130 and said == "interrupted; nothing half-written was left\n"
     assert listing(tmp_path) == {"noise.png"}
+
+
+def test_a_terminal_that_is_closed_ends_the_batch(tmp_path) -> None:
+    """Each of the others would be painted at once."""
+    pictures = [_wide(tmp_path / f"{name}.png", 30).name for name in "abc"]
+    script = (
+        "import time\n"
+        "from lpaint.painting import picture\n"
+        "paint = picture.paint_picture\n"
+        "def slow(*arguments):\n"
+        "    picture.paint_picture = paint\n"
+        "    time.sleep(60)\n"
+        "picture.paint_picture = slow\n"
+        "from lpaint.cli import main\n"
+        "main()"
+    )
+    terminal, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, "paint", *pictures, *map(str, FEW), "--out-dir", "out"],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while b"a.png" not in shown:
+            shown += os.read(terminal, 1000)
+        os.close(terminal)
+        assert running.wait(50) == 130
+    finally:
+        running.kill()
+        running.wait()
+    assert listing(tmp_path / "out") == set()
 
 
 def test_nohup_stays_in_force(tmp_path) -> None:
@@ -373,9 +427,9 @@ def test_old_leavings_are_swept_from_where_paintings_go(lpaint, tmp_path) -> Non
     for path, days in ((old, 2), (fresh, 0), (foreign, 2)):
         path.touch()
         os.utime(path, (time.time() - 86400 * days,) * 2)
-    foreign.rename(tmp_path / "out/.holiday.part.png")
+    foreign.rename(tmp_path / "out/.film.2024.partial.mkv")
     assert lpaint("paint", picture, *FEW, "--out-dir", "out").code == 0
-    assert listing(tmp_path / "out") == {"a.png", fresh.name, ".holiday.part.png"}
+    assert listing(tmp_path / "out") == {"a.png", fresh.name, ".film.2024.partial.mkv"}
 
 
 # Standard streams

@@ -1,6 +1,7 @@
 """N + N = 2N: a training that was stopped and resumed ends with exactly the weights of an unbroken one."""
 
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import last_state
+from commands import DeadTerminal
 from tiny import tiny_params
 
 from lpaint.agent.divergence import DivergenceError, RoundMetrics
@@ -288,6 +290,43 @@ def test_a_signal_ends_the_training_with_a_checkpoint(
     assert torch.equal(_weights(parts.run()), _weights(whole))
 
 
+def test_a_terminal_that_is_closed_ends_the_training_with_a_checkpoint(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = tiny_params(agent={"checkpoint_every": 16, "validation": {"every": 8}})
+    whole = _agent(params, chain, tmp_path / "whole").run()
+
+    def close(progress: Progress) -> None:
+        if progress.update == 4:
+            monkeypatch.setattr(sys, "stderr", DeadTerminal())
+            signal.raise_signal(signal.SIGHUP)
+
+    with pytest.raises(KeyboardInterrupt):
+        _agent(params, chain, tmp_path / "parts").run(close)
+    parts = _agent(params, chain, tmp_path / "parts")
+    assert parts.progress.update == 8 and len(parts.progress.curve) == 1, "the round with its validation is kept"
+    assert torch.equal(_weights(parts.run()), _weights(whole))
+
+
+def test_warnings_that_nobody_can_be_told_do_not_end_a_training(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that is passed over, and one that cannot be written."""
+
+    def fail(state: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    params = tiny_params(agent={"checkpoint_every": 4})
+    with pytest.raises(StoppedError):
+        _agent(params, chain, tmp_path).run(_stop_at(12))
+    ResumeState(tmp_path).checkpoints[0].write_bytes(b"damaged")
+    monkeypatch.setattr(sys, "stderr", DeadTerminal())
+    training = _agent(params, chain, tmp_path)
+    assert training.progress.update == 8
+    monkeypatch.setattr(torch, "save", fail)
+    assert training.run().progress.update == 16
+
+
 def test_a_second_signal_stops_at_once(chain: Path, tmp_path: Path) -> None:
     training = _agent(tiny_params(agent={"checkpoint_every": 16}), chain, tmp_path)
 
@@ -313,6 +352,25 @@ def test_a_signal_ends_the_pretraining_with_a_checkpoint(tmp_path: Path) -> None
     assert parts.progress.update == 14
     parts.run()
     assert parts.progress.curve == whole.progress.curve, "its training error, too, is of all updates"
+
+
+def test_a_terminal_that_is_closed_ends_the_pretraining_with_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = tiny_params(renderer={"validate_every": 7})
+
+    def training() -> RendererTraining:
+        return RendererTraining(params, choose_compute(params.base), ResumeState(tmp_path), NullTracker())
+
+    def close(progress: RendererProgress) -> None:
+        if progress.update == 13:
+            monkeypatch.setattr(sys, "stderr", DeadTerminal())
+            signal.raise_signal(signal.SIGHUP)
+
+    with pytest.raises(KeyboardInterrupt):
+        training().run(close)
+    kept = training().progress
+    assert kept.update == 14 and len(kept.curve) == 2, "the validation of this update is kept"
 
 
 def test_a_training_goes_on_where_no_checkpoint_can_be_written(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import heed_interrupts
+from commands import DeadTerminal, heed_interrupts
 from tiny import ROOT, write_params
 
 from lpaint.errors import (
@@ -65,6 +65,46 @@ def test_stage_ends_with_the_errors_code_and_sentence(
     assert exited.value.code == code and capsys.readouterr().err == f"error: {error}\n"
     with pytest.raises(type(error)):
         run_tracked("prepare", _raise(error))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [*ERRORS, (KeyboardInterrupt(), 130), (OSError(28, "No space left"), 1), (ValueError("no"), 70)]
+)
+def test_a_stage_keeps_its_code_where_nobody_can_be_told(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    monkeypatch.setattr(sys, "stderr", DeadTerminal())
+    with pytest.raises(SystemExit) as exited:
+        run_stage("prepare", _raise(error))
+    assert exited.value.code == code
+
+
+def test_what_python_cannot_flush_at_its_end_does_not_change_the_code(root: Path) -> None:
+    script = (
+        "from lpaint.errors import DataError\n"
+        "from lpaint.stage import telling\n"
+        "with telling('prepare'):\n"
+        "    print('something')\n"
+        "    raise DataError('data: is bad; look')"
+    )
+    # Buffered as users have it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment["PYTHONPATH"] = str(ROOT / "pipeline")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=full, check=False, env=environment)
+    assert done.returncode == 5
+
+
+def test_an_interruption_that_fails_while_it_unwinds_is_one_still(root: Path) -> None:
+    def run(params: Params, tracker: Tracker) -> None:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(SystemExit) as exited:
+        run_stage("prepare", run)
+    assert exited.value.code == 130
 
 
 def test_every_kind_of_error_is_tried() -> None:
@@ -138,6 +178,15 @@ def test_outputs_are_remembered_only_if_the_stage_ends_well(root: Path, monkeypa
     assert find_producer(outs[0]) is None
     run_tracked("prepare", run, outs)
     assert find_producer(outs[0]) == "c" * 32 and find_producer(outs[1]) is None
+
+
+def test_what_earlier_versions_left_in_a_stages_folders_is_swept(root: Path) -> None:
+    left = root / "models/.actor.7.partial.safetensors"
+    left.parent.mkdir()
+    left.touch()
+    os.utime(left, (0, 0))
+    run_stage("prepare", lambda params, tracker: None)
+    assert not left.exists()
 
 
 def _start(root: Path, script: str) -> subprocess.Popen[str]:

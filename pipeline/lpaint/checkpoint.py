@@ -18,6 +18,7 @@ import torch
 
 from lpaint.errors import TrainingError
 from lpaint.files import replacing
+from lpaint.notices import tell
 from lpaint.provenance import digest_file, git_commit
 from lpaint.restore import MisfitError
 from lpaint.resume import resume_folder, take_note
@@ -84,7 +85,7 @@ class ResumeState:
         problem = ""
         for path in self.checkpoints:
             if problem:
-                print(f"{problem}; going on from the one before it", file=sys.stderr, flush=True)
+                tell(f"{problem}; going on from the one before it")
             content, problem = _read(path)
             if content is None:
                 continue
@@ -113,7 +114,8 @@ class ResumeState:
         now = git_commit()
         if content["commit"] != now:
             was = content["commit"][:10] or "no commit"
-            print(f"the checkpoint was made by the code of {was}, and this is {now[:10] or 'no commit'}", flush=True)
+            sentence = f"the checkpoint was made by the code of {was}, and this is {now[:10] or 'no commit'}"
+            tell(sentence, stream=sys.stdout)
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-# `.lpaint-PROCESS-TOKEN.partial.SUFFIX`; earlier versions wrote `.STEM.PROCESS.partial.SUFFIX`.
-_PARTIAL = re.compile(r"\.(?:lpaint-\d+-[0-9a-f]+|.+\.\d+)\.partial(?:\..*)?", re.DOTALL)
+# `.lpaint-PROCESS-TOKEN.partial.SUFFIX`
+_PARTIAL = re.compile(r"\.lpaint-\d+-[0-9a-f]+\.partial(?:\..*)?", re.DOTALL)
+# Earlier versions wrote `.STEM.PROCESS.partial.SUFFIX`. Files of users can have such names, too.
+_EARLIER_PARTIAL = re.compile(r"\..+\.\d+\.partial(?:\..*)?", re.DOTALL)
 # Writers choose their format by the suffix; a longer one than this is no format's.
 _LONGEST_SUFFIX = 32
 _DAY = 86400.0
@@ -58,11 +60,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether a file's name is one that ``replacing`` gives to a file that is being written."""
-    return _PARTIAL.fullmatch(path.name) is not None
+    """Whether a file's name is one that ``replacing`` gives, or earlier gave, to a file that is being written."""
+    return _is_ours(path.name, earlier=True)
 
 
-def sweep(folder: Path, idle: float = _DAY) -> None:
+def sweep(folder: Path, idle: float = _DAY, earlier: bool = False) -> None:
     """Remove what killed processes left of their writing in ``folder``, which need not be there.
 
     A file is removed only if no process of any machine has it locked, and nobody has written to it for ``idle``
@@ -72,6 +74,8 @@ def sweep(folder: Path, idle: float = _DAY) -> None:
     Args:
         folder: where to look; not the folders in it.
         idle: 0 only where the caller alone writes in ``folder``.
+        earlier: remove also what earlier versions of lpaint left. True only for folders that are lpaint's own: their
+            names for it fit files of users, such as ``.film.2024.partial.mkv``.
     """
     found: list[Path] = []
     with suppress(OSError):
@@ -79,12 +83,16 @@ def sweep(folder: Path, idle: float = _DAY) -> None:
     for path in found:
         # Where it is locked, gone, or not ours to open, it stays.
         with suppress(OSError):
-            if not is_partial(path) or path.is_symlink() or not path.is_file():
+            if not _is_ours(path.name, earlier) or path.is_symlink() or not path.is_file():
                 continue
             with path.open("rb+") as stream:
                 if not idle or time.time() - os.fstat(stream.fileno()).st_mtime >= idle:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink(missing_ok=True)
+
+
+def _is_ours(name: str, earlier: bool) -> bool:
+    return bool(_PARTIAL.fullmatch(name) or (earlier and _EARLIER_PARTIAL.fullmatch(name)))
 
 
 def _temporary_name(suffix: str) -> str:

@@ -1,13 +1,14 @@
 """Ctrl-C, SIGTERM and SIGHUP: an orderly end, at once or at a good moment."""
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
+
+from lpaint.notices import tell
 
 # What asks a process to end: the system, and a terminal that is closed.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -18,6 +19,21 @@ class Interruption:
     """Whether somebody asked for the end."""
 
     requested: bool = False
+
+
+# Of the ``orderly_end`` that the process is in.
+_end = Interruption()
+
+
+def heed() -> None:
+    """Raise KeyboardInterrupt if a signal has asked for the end within ``orderly_end``.
+
+    The handler raises it, too, but another exception can replace that one on its way: after SIGHUP the terminal is
+    gone, and what is to be written there while the work unwinds fails. Code that catches exceptions and goes on calls
+    this first.
+    """
+    if _end.requested:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -39,9 +55,8 @@ def deferred(promise: str) -> Iterator[Interruption]:
             interrupt(signum, frame)
         interruption.requested = True
         if promise:
-            # After SIGHUP there is no terminal to tell.
-            with suppress(OSError):
-                print(f"\n{promise}; once more to stop at once", file=sys.stderr, flush=True)
+            # After SIGHUP there may be no terminal.
+            tell(f"\n{promise}; once more to stop at once")
 
     with _handling(note, signal.SIGINT, *_ENDING):
         yield interruption
@@ -51,7 +66,8 @@ def deferred(promise: str) -> Iterator[Interruption]:
 def orderly_end() -> Iterator[None]:
     """Within, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does: what is half-written is removed.
 
-    While that happens, further ones are ignored. In another thread than the main one, nothing changes.
+    While that happens, further ones are ignored, and an exception that replaces the KeyboardInterrupt is replaced by it
+    in turn. In another thread than the main one, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -60,10 +76,18 @@ def orderly_end() -> Iterator[None]:
     def end(signum: int, frame: FrameType | None) -> None:
         for each in _ENDING:
             signal.signal(each, signal.SIG_IGN)
+        _end.requested = True
         interrupt(signum, frame)
 
-    with _handling(end, *_ENDING):
-        yield
+    _end.requested = False
+    try:
+        with _handling(end, *_ENDING):
+            yield
+    except Exception:
+        heed()
+        raise
+    finally:
+        _end.requested = False
 
 
 @contextmanager

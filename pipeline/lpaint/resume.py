@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 
 from lpaint.errors import ParamsError
 from lpaint.files import sweep, write_json
+from lpaint.notices import tell
 from lpaint.paths import resume_directory
 
 # In such a folder: what people want to know of it.
@@ -43,11 +43,7 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
     with directory.with_suffix(".lock").open("a+") as lock:
         if not _take(lock):
             lock.seek(0)
-            print(
-                f"{stage}: process {lock.read().strip()} is running this very {work}; waiting for it to end",
-                file=sys.stderr,
-                flush=True,
-            )
+            tell(f"{stage}: process {lock.read().strip()} is running this very {work}; waiting for it to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Its end took the folder along.
             directory.mkdir(parents=True, exist_ok=True)
@@ -55,7 +51,7 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
         lock.write(str(os.getpid()))
         lock.flush()
         # The lock says that nobody else writes here.
-        sweep(directory, idle=0)
+        sweep(directory, idle=0, earlier=True)
         if not (directory / NOTE).exists():
             take_note(directory, stage, key, "begun")
         yield directory

@@ -6,10 +6,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError
 from lpaint.files import sweep
 from lpaint.interruption import orderly_end
+from lpaint.notices import settle, tell
 from lpaint.params import Params, load_params
 from lpaint.paths import foreign_code
 from lpaint.provenance import remember_output
@@ -34,10 +36,10 @@ def run_stage(
     with telling(name), together or _alone(name) as leads:
         if leads and (code := foreign_code()):
             advice = "remove .venv here and run make setup"
-            print(f"warning: {name}: runs the code in {code}, not this repository's; {advice}", file=sys.stderr)
+            tell(f"warning: {name}: runs the code in {code}, not this repository's; {advice}")
         for pattern in _OUTPUT_FOLDERS:
             for folder in Path().glob(pattern):
-                sweep(folder)
+                sweep(folder, earlier=True)
         run_tracked(name, run, outputs, leads)
 
 
@@ -49,22 +51,23 @@ def telling(name: str) -> Iterator[None]:
         with orderly_end():
             yield
     except LpaintError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
+        _leave(f"{name}: interrupted; run the same command again to go on", ExitCode.INTERRUPTED)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             where = f"{error.filename}: " if error.filename else ""
-            print(
-                f"error: {name}: {where}{error.strerror}; make room or mend the permissions, then run the same again",
-                file=sys.stderr,
-            )
-            sys.exit(ExitCode.SOME_FAILED)
-        traceback.print_exc()
-        print(f"error: {name}: this is a fault of lpaint's own; please report the above", file=sys.stderr)
-        sys.exit(ExitCode.UNFORESEEN)
+            advice = "make room or mend the permissions, then run the same again"
+            _leave(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
+        tell(traceback.format_exc().rstrip())
+        _leave(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNFORESEEN)
+
+
+def _leave(sentence: str, code: ExitCode) -> NoReturn:
+    """Exit with ``code``, whether or not the sentence can be written."""
+    tell(sentence)
+    settle()
+    sys.exit(code)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from lpaint.device import Compute, peak_memory
 from lpaint.errors import TrainingError
 from lpaint.interruption import deferred
 from lpaint.metrics import l2, psnr, reward
+from lpaint.notices import tell
 from lpaint.painting.painter import paint_as_trained
 from lpaint.params import Params
 from lpaint.plots import sheet
@@ -217,11 +218,9 @@ class AgentTraining:
                 f"agent.max_gradient_norm{other}"
             )
         self.progress.setbacks = setbacks
-        print(
+        tell(
             f"train_agent: the training diverged: {divergence}; it goes on from update {self.progress.update} with "
-            f"learning rates divided by {2**setbacks}",
-            file=sys.stderr,
-            flush=True,
+            f"learning rates divided by {2**setbacks}"
         )
 
     def _log(self, metrics: dict[str, float], updates: int, seconds: float) -> None:
@@ -270,10 +269,10 @@ class AgentTraining:
         self.tracker.log_metrics(metrics | charts, self.progress.update)
         shown = min(8, len(targets))
         self.tracker.log_image("validation", sheet([list(targets[:shown]), list(canvas[:shown])]), self.progress.update)
-        tqdm.write(
+        tell(
             f"update {row['update']}: L2 {row['l2']:.5f}, reward {row['reward']:.4f} at {budget} strokes, "
             f"{row['seconds']:.0f} s",
-            file=sys.stderr,
+            tqdm.write,
         )
         if row["l2"] < self.progress.best_l2:
             self.progress.best_l2 = row["l2"]
@@ -292,7 +291,7 @@ class AgentTraining:
             self._save()
         except TrainingError as error:
             # A later one may succeed, and hours of training are worth more than the means to repeat them.
-            print(f"warning: {error}; the training goes on", file=sys.stderr, flush=True)
+            tell(f"warning: {error}; the training goes on")
 
     def _save(self) -> None:
         parts = ranks.gather({"replay": self.replay.state_dict(), "rng": generator_state(self.rng)})

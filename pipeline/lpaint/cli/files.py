@@ -123,10 +123,7 @@ def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Savin
         raise problems[0]
     if naming.outputs and pictures > 1:
         raise ParamsError(f"-o names the painting of one picture, but there are {pictures}; use --out-dir")
-    jobs = _checked_outputs(jobs, naming, saving)
-    if naming.out_dir is not None:
-        _make(naming.out_dir)
-    return jobs, left_out
+    return _checked_outputs(jobs, naming, saving), left_out
 
 
 def _check_naming(images: list[Path], naming: Naming) -> None:
@@ -242,7 +239,12 @@ def _outputs(source: Path, place: Path, naming: Naming) -> tuple[Path, ...]:
     return tuple(Path(f"{source.stem}.painted.{suffix}") for suffix in naming.formats)
 
 
-def _make(folder: Path) -> None:
+def make_out_dir(folder: Path) -> None:
+    """Make the folder of the paintings. Called last: a command that is refused leaves none behind.
+
+    Raises:
+        ParamsError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

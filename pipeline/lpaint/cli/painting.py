@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +34,7 @@ from lpaint.cli.options import (
 )
 from lpaint.cli.streams import complain, say
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError, StreamError
+from lpaint.interruption import heed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -178,7 +180,7 @@ def paint(
     """
     # numpy multiplies small matrices here, between ONNX Runtime's own threads; a second pool only gets in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from lpaint.cli.files import Naming, plan_jobs, sweep_outputs
+    from lpaint.cli.files import Naming, make_out_dir, plan_jobs, sweep_outputs
     from lpaint.decoding import WHITE
     from lpaint.painting.image import STDIO, parse_colour
     from lpaint.painting.outputs import PixelArt, Saving
@@ -207,6 +209,8 @@ def paint(
         raise ParamsError("a terminal cannot show the painting; send it to a file by > FILE or -o FILE")
     model = load_model(onnx, device, threads, announce=not quiet and not as_json, warn=not quiet)
     _check_effort(effort, plan, model)
+    if out_dir is not None:
+        make_out_dir(out_dir)
     sweep_outputs(output for job in jobs for output in job.outputs)
     work = _Work(model, plan, saving, wanted, ground or WHITE, f".{naming.formats[0]}", strict)
     voice = _Voice(quiet or as_json, verbose, to_stdout)
@@ -327,9 +331,14 @@ class _Work:
     unforeseen: bool = False
 
     def do(self, job: "Job", overwrite: bool, skip_existing: bool, voice: _Voice) -> None:
-        """Paint a job; whatever goes wrong with it is told, and the next one can follow."""
+        """Paint a job; whatever goes wrong with it is told, and the next one can follow.
+
+        Raises:
+            KeyboardInterrupt: somebody asked for the end.
+        """
         from lpaint.cli.files import check_source, outputs_to_write
 
+        heed()
         try:
             check_source(job)
             outputs = outputs_to_write(job, overwrite, skip_existing)
@@ -338,17 +347,21 @@ class _Work:
                 voice.say(f"{job.source}: is painted already")
                 return
             self._paint(job, outputs, voice)
-        except LpaintError as error:
-            self._fail(job, str(error))
-        except MemoryError:
-            self._fail(job, f"{job.source}: painting it needs more memory than there is; ask for a smaller --size")
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-                self._fail(job, f"{error.filename or job.source}: {error.strerror}; make room or mend the permissions")
-                return
-            self.unforeseen = True
-            complain(traceback.format_exc())
-            self._fail(job, f"{job.source}: cannot be painted, by a fault of lpaint's own; please report the above")
+            heed()
+            self._fail(job, self._sentence(job, error))
+
+    def _sentence(self, job: "Job", error: Exception) -> str:
+        """What went wrong with a job, and what to do about it."""
+        if isinstance(error, LpaintError):
+            return str(error)
+        if isinstance(error, MemoryError):
+            return f"{job.source}: painting it needs more memory than there is; ask for a smaller --size"
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            return f"{error.filename or job.source}: {error.strerror}; make room or mend the permissions"
+        self.unforeseen = True
+        complain(traceback.format_exc())
+        return f"{job.source}: cannot be painted, by a fault of lpaint's own; please report the above"
 
     def _fail(self, job: "Job", sentence: str) -> None:
         complain(f"error: {sentence}")
@@ -426,4 +439,6 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            # The terminal can be gone.
+            with suppress(OSError):
+                self._bar.stop()

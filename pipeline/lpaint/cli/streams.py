@@ -3,11 +3,11 @@
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
 
 import typer
 
 from lpaint.errors import ExitCode, StreamError
+from lpaint.notices import silence
 
 
 def prepare() -> None:
@@ -48,8 +48,8 @@ def complain(text: str) -> None:
     """Print a line on standard error; where that cannot be written, there is nobody to tell."""
     try:
         typer.echo(text, err=True)
-    except OSError:
-        _silence(sys.stderr)
+    except (OSError, ValueError):
+        silence(sys.stderr)
 
 
 def settle(code: int) -> int:
@@ -61,7 +61,7 @@ def settle(code: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        _silence(sys.stdout)
+        silence(sys.stdout)
         if code == ExitCode.OK:
             if not isinstance(error, BrokenPipeError):
                 complain(f"error: standard output: cannot be written ({error.strerror or error})")
@@ -70,12 +70,5 @@ def settle(code: int) -> int:
         if sys.stderr is not None:
             sys.stderr.flush()
     except OSError:
-        _silence(sys.stderr)
+        silence(sys.stderr)
     return code
-
-
-def _silence(stream: TextIO) -> None:
-    """Send what a stream still holds to nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)

@@ -8,7 +8,6 @@ is. What lies beyond is decoded again after a crash, from the source, so the res
 import hashlib
 import io
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -27,6 +26,7 @@ from lpaint.data.progress import Meter
 from lpaint.data.sources import Source
 from lpaint.data.worker import Decoded, Worker, employ, wait_for_orphans, work, write_at
 from lpaint.errors import DataError
+from lpaint.notices import tell
 
 if TYPE_CHECKING:
     from lpaint.params import Data
@@ -111,7 +111,7 @@ class _Packing:
         journal = Journal(path, key)
         why = self._doubt(journal)
         if why:
-            print(f"{path.parent}: {why}; starting over", file=sys.stderr, flush=True)
+            tell(f"{path.parent}: {why}; starting over")
             journal.close()
             path.unlink()
             return Journal(path, key)

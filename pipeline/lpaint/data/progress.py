@@ -5,6 +5,8 @@ import time
 
 from tqdm import tqdm
 
+from lpaint.notices import tell
+
 _EVERY = 30.0
 
 
@@ -34,11 +36,7 @@ class Meter:
             self._told = now
             rate = (self._done - self._before) / (now - self._started)
             left = duration((self._total - self._done) / rate)
-            print(
-                f"{self._work}: {self._done:,} of {self._total:,} images, {rate:,.0f} images/s, {left} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            tell(f"{self._work}: {self._done:,} of {self._total:,} images, {rate:,.0f} images/s, {left} left")
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -8,7 +8,6 @@ thread to end as it does with gloo. If that one does not come back, the thread s
 """
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from lpaint.errors import ExitCode
+from lpaint.notices import tell
 
 # Seconds between looks, and those that the main thread has to come back: it may be closing its run. torchrun gives 30.
 _BETWEEN = 1.0
@@ -66,7 +66,7 @@ class Watch(threading.Thread):
             # The store is gone, and torchrun with it.
             code, speaks = ExitCode.SOME_FAILED, True
         if speaks and sentence:
-            print(f"error: {sentence}", file=sys.stderr, flush=True)
+            tell(f"error: {sentence}")
         os._exit(code)
 
 

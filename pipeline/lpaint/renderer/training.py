@@ -14,6 +14,7 @@ from lpaint.checkpoint import ResumeState, generator_state, restore_generator
 from lpaint.device import Compute
 from lpaint.errors import TrainingError
 from lpaint.interruption import deferred
+from lpaint.notices import tell
 from lpaint.params import Params
 from lpaint.renderer.losses import get_loss
 from lpaint.renderer.networks import NeuralRenderer, build_renderer, renderer_settings
@@ -126,7 +127,7 @@ class RendererTraining:
         self.tracker.log_metrics(
             {"losses/train_l2": train_l2, "validation/l1": l1, "validation/l2": l2}, self.progress.update
         )
-        tqdm.write(f"update {self.progress.update}: validation L1 {l1:.5f}, L2 {l2:.5f}", file=sys.stderr)
+        tell(f"update {self.progress.update}: validation L1 {l1:.5f}, L2 {l2:.5f}", tqdm.write)
 
     def _save(self) -> None:
         if not all(torch.isfinite(value).all() for value in self._recent):

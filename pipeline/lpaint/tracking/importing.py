@@ -1,10 +1,10 @@
 """Bringing runs, or parts of runs, that are in files of JSON lines into MLflow."""
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from lpaint.errors import DataError
+from lpaint.notices import tell
 from lpaint.tracking.delivery import RefusedError, Replay
 from lpaint.tracking.events import EventFile, Kept
 from lpaint.tracking.mlflow_store import RunMissingError, Store, reason
@@ -60,4 +60,4 @@ def _import_one(store: Store, file: EventFile, kept: Kept) -> tuple[str, bool]:
 
 
 def _report(error: RefusedError) -> None:
-    print(f"warning: {error}", file=sys.stderr)
+    tell(f"warning: {error}")

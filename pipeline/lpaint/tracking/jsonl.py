@@ -1,6 +1,5 @@
 """Tracking in files, for machines without MLflow; ``events`` has the format."""
 
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lpaint.files import write_text
+from lpaint.notices import tell
 from lpaint.tracking.base import NullTracker, Tracker
 from lpaint.tracking.events import Event, EventFile, Payload, now, start_event, tracking_file
 
@@ -82,9 +82,8 @@ class JsonlTracker:
         except OSError as error:
             if not self._reported:
                 self._reported = True
-                print(
-                    f"warning: {self.path} cannot be written ({error}); the stage goes on, what cannot be kept is lost",
-                    file=sys.stderr,
+                tell(
+                    f"warning: {self.path} cannot be written ({error}); the stage goes on, what cannot be kept is lost"
                 )
 
 

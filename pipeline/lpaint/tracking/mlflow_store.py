@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 import sqlite3
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lpaint.notices import tell
 from lpaint.paths import repository_root
 from lpaint.tracking.events import Event
 from lpaint.tracking.relocation import ARTIFACTS, follow, former_root
@@ -180,7 +180,7 @@ def _follow_the_repository() -> None:
             raise
         done = f"MLflow looks for artifacts where this repository was, and mlflow.db cannot be changed ({error})"
     if done:
-        print(f"note: {done}", file=sys.stderr, flush=True)
+        tell(f"note: {done}")
 
 
 def own_store_exists(uri: str | None) -> bool:

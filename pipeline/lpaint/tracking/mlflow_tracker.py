@@ -6,7 +6,6 @@ asked again, less and less often, and gets what was kept when it answers. What i
 stays in the file, for ``lpaint track import``.
 """
 
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lpaint.files import write_text
+from lpaint.notices import tell
 from lpaint.tracking.base import NullTracker, Tracker
 from lpaint.tracking.delivery import RefusedError, Replay, add_events
 from lpaint.tracking.events import Event, EventFile, Payload, now, start_event, tracking_file
@@ -251,4 +251,4 @@ class MlflowTracker:
     def _say_once(self, what: str, sentence: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            print(sentence, file=sys.stderr, flush=True)
+            tell(sentence)
