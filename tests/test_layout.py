@@ -16,6 +16,7 @@ PLUMBING = {
     "errors.py",
     "files.py",
     "interruption.py",
+    "notices.py",
     "params.py",
     "paths.py",
     "provenance.py",
