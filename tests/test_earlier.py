@@ -52,13 +52,12 @@ def test_a_training_on_all_cores_is_found_by_the_number_that_there_were(
     params = params.model_copy(update={"base": params.base.model_copy(update={"threads": 0})})
     keys = resume_keys(params, choose_compute(params.base), "0f", None)
     assert first_unfinished("train_agent", *keys)["compute"]["threads"] == 0
-    with resume_state("train_agent", keys[1]):
+    with resume_state("train_agent", keys[1]) as earlier:
         assert first_unfinished("train_agent", *keys) == keys[1]
         with resume_state("train_agent", keys[0]):
             assert first_unfinished("train_agent", *keys) == keys[0]
-        with resume_state("train_agent", keys[1]) as earlier:
             earlier.save({"step": 1})
-        assert first_unfinished("train_agent", *keys) == keys[1], "a checkpoint is more than a beginning"
+            assert first_unfinished("train_agent", *keys) == keys[1], "a checkpoint is more than a beginning"
 
 
 def test_an_interrupted_training_goes_on(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
