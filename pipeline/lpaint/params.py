@@ -258,6 +258,11 @@ class Agent(Section):
         return self.discount > 0
 
     @property
+    def episode_strokes(self) -> int:
+        """Strokes of an episode at one scale."""
+        return self.max_steps * self.bundle
+
+    @property
     def round_transitions(self) -> int:
         """Transitions of one episode in every environment."""
         return self.environments * self.max_steps * len(self.zoom)
@@ -319,7 +324,7 @@ class Params(Section):
     @property
     def validation_strokes(self) -> int:
         """``agent.validation.strokes``, but no more than an episode has where the agent is judged by one."""
-        most = self.agent.max_steps * self.agent.bundle
+        most = self.agent.episode_strokes
         wanted = self.agent.validation.strokes
         return wanted if self.evaluate.protocol == "search" else min(wanted, most)
 
@@ -329,7 +334,7 @@ class Params(Section):
                 f"evaluate.protocol: episode paints the whole picture in one episode, but agent.zoom {self.agent.zoom} "
                 "ends an episode on a crop; use search, or set agent.zoom to [1]"
             )
-        most = self.agent.max_steps * self.agent.bundle
+        most = self.agent.episode_strokes
         if min(self.evaluate.strokes) > most:
             raise ValueError(
                 f"evaluate.strokes: an episode ends after {most} strokes (agent.max_steps x agent.bundle), so none of "

@@ -39,11 +39,10 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     rng = torch.Generator(device).manual_seed(0)
     agent = agents["update"]
     steps = min(settings.max_steps, _MOST_STEPS)
-    episode = settings.environments * steps * len(settings.zoom)
+    shortened = settings.model_copy(update={"max_steps": steps})
+    episode = shortened.round_transitions
     action = settings.bundle, get_family(params.stroke.family).parameters
     replay = build_replay(settings.replay, episode, canvas, action, device, settings.per)
-
-    shortened = settings.model_copy(update={"max_steps": steps})
 
     def play() -> None:
         for transitions in rollout(agent.pictures, agent.painter, agent.policy, shortened, rng):
@@ -79,8 +78,7 @@ def prepare_update(params: Params, compute: Compute) -> Callable[[], object]:
     agent, rng = _agent(params, compute, Optimisation()), torch.Generator(device).manual_seed(0)
     one_step = settings.model_copy(update={"max_steps": 1})
     action = settings.bundle, get_family(params.stroke.family).parameters
-    size = settings.environments * len(settings.zoom)
-    replay = build_replay(settings.replay, size, params.stroke.canvas, action, device, settings.per)
+    replay = build_replay(settings.replay, one_step.round_transitions, params.stroke.canvas, action, device, settings.per)
     for transitions in rollout(agent.pictures, agent.painter, agent.policy, one_step, rng):
         replay.add(transitions)
     return _updating(agent, replay, rng)
