@@ -78,7 +78,8 @@ def prepare_update(params: Params, compute: Compute) -> Callable[[], object]:
     agent, rng = _agent(params, compute, Optimisation()), torch.Generator(device).manual_seed(0)
     one_step = settings.model_copy(update={"max_steps": 1})
     action = settings.bundle, get_family(params.stroke.family).parameters
-    replay = build_replay(settings.replay, one_step.round_transitions, params.stroke.canvas, action, device, settings.per)
+    sizes = one_step.round_transitions, params.stroke.canvas, action
+    replay = build_replay(settings.replay, *sizes, device, settings.per)
     for transitions in rollout(agent.pictures, agent.painter, agent.policy, one_step, rng):
         replay.add(transitions)
     return _updating(agent, replay, rng)
