@@ -24,8 +24,8 @@ from typing import Annotated
 import typer
 from ruamel.yaml import YAML
 
-from lpaint.profiles import apply_profile
-from lpaint.provenance import digest_file
+from lpaint.runtime.profiles import apply_profile
+from lpaint.runtime.provenance import digest_file
 
 ROOT = Path(__file__).parents[1]
 # What a stage must write alike, however often it was killed; run ids and times are not in these.

@@ -12,16 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from lpaint.agent.progress import Progress
-from lpaint.agent.training import AgentTraining
+from lpaint.agent.state import Progress
+from lpaint.agent.trainer import AgentTraining
 from lpaint.bench.study import change_report, judge, mean_errors, show_errors
-from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
-from lpaint.device import choose_compute
-from lpaint.profiles import params_with
 from lpaint.renderer.networks import canvas_rasterisers
+from lpaint.runtime.profiles import params_with
 from lpaint.strokes import get_family
 from lpaint.tracking import NullTracker
+from lpaint.training.checkpoint import ResumeState
+from lpaint.training.device import choose_compute
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = [25, 50, 100, 200, 500, 1000]

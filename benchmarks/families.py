@@ -13,18 +13,18 @@ from typing import Annotated, Any
 
 import typer
 
-from lpaint.agent.training import AgentTraining
+from lpaint.agent.trainer import AgentTraining
 from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
-from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute, choose_compute
 from lpaint.evaluation import neural_gap
-from lpaint.params import Params
-from lpaint.profiles import params_with
 from lpaint.renderer.networks import NeuralRenderer, canvas_rasterisers
 from lpaint.renderer.training import RendererTraining
+from lpaint.runtime.params import Params
+from lpaint.runtime.profiles import params_with
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import NullTracker
+from lpaint.training.checkpoint import ResumeState
+from lpaint.training.device import Compute, choose_compute
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = "bezier,bezier_opaque,brush,circle,line,pixel,rectangle,triangle"

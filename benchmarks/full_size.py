@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 
 from lpaint.data import synthetic
 from lpaint.files import write_json
-from lpaint.provenance import digest_file
+from lpaint.runtime.provenance import digest_file
 
 ROOT = Path(__file__).parents[1]
 # CelebA's aligned pictures.

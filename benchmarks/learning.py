@@ -15,17 +15,17 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from lpaint.agent.training import AgentTraining
+from lpaint.agent.trainer import AgentTraining
 from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
-from lpaint.checkpoint import ResumeState
 from lpaint.compare.table import Difference
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute, choose_compute
-from lpaint.params import Params, parse_params
-from lpaint.profiles import params_with
 from lpaint.renderer.networks import canvas_rasterisers
+from lpaint.runtime.params import Params, parse_params
+from lpaint.runtime.profiles import params_with
 from lpaint.strokes import get_family
 from lpaint.tracking import FINAL_VALIDATION, start_run
+from lpaint.training.checkpoint import ResumeState
+from lpaint.training.device import Compute, choose_compute
 
 ROOT = Path(__file__).parents[1]
 BASE = "base"

@@ -14,10 +14,10 @@ import typer
 
 from lpaint.files import write_json, write_text
 from lpaint.metrics import l2, ssim
-from lpaint.painting.image import read_image, write_image
-from lpaint.painting.model import OnnxPainter, packaged_model
+from lpaint.painting.engine.resample import resize
+from lpaint.painting.io.image import read_image, write_image
+from lpaint.painting.onnx_model import OnnxPainter, packaged_model
 from lpaint.painting.picture import Plan, paint_picture, scaled
-from lpaint.painting.resample import resize
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 512

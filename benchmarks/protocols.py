@@ -16,19 +16,19 @@ import numpy as np
 import typer
 from PIL import Image
 
-from lpaint.agent.model import TorchPaintingModel
 from lpaint.agent.networks import Actor
-from lpaint.agent.training import AgentTraining
+from lpaint.agent.torch_model import TorchPaintingModel
+from lpaint.agent.trainer import AgentTraining
 from lpaint.bench.study import add_cell, has_cell
-from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute, choose_compute
 from lpaint.evaluation import evaluate, summarise
-from lpaint.params import Params, parse_params
-from lpaint.profiles import params_with
 from lpaint.renderer.networks import canvas_rasterisers
+from lpaint.runtime.params import Params, parse_params
+from lpaint.runtime.profiles import params_with
 from lpaint.strokes import get_family
 from lpaint.tracking import NullTracker
+from lpaint.training.checkpoint import ResumeState
+from lpaint.training.device import Compute, choose_compute
 from stages import prepare
 
 ROOT = Path(__file__).parents[1]

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 import typer
 
-from lpaint.checkpoint import ResumeState
-from lpaint.device import Compute, choose_compute
-from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
 from lpaint.renderer.training import RendererProgress, RendererTraining
+from lpaint.runtime.params import Params, load_params
 from lpaint.tracking import NullTracker
+from lpaint.training.checkpoint import ResumeState
+from lpaint.training.device import Compute, choose_compute
 
 ROOT = Path(__file__).parents[1]
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from lpaint.data import synthetic
-from lpaint.painting.image import write_image
-from lpaint.painting.model import OnnxPainter
+from lpaint.painting.io.image import write_image
+from lpaint.painting.io.pixelart import pixel_art
+from lpaint.painting.onnx_model import OnnxPainter
 from lpaint.painting.picture import Plan, paint_picture
-from lpaint.painting.pixelart import pixel_art
 from lpaint.plots import sheet
 
 ROOT = Path(__file__).parents[1]

@@ -7,14 +7,14 @@ from typing import Annotated
 import torch
 import typer
 
-from lpaint.checkpoint import ResumeState
-from lpaint.device import choose_compute
 from lpaint.files import write_text
-from lpaint.params import Params, load_params
 from lpaint.plots import save_image, sheet
 from lpaint.renderer.training import RendererTraining
+from lpaint.runtime.params import Params, load_params
 from lpaint.strokes import StrokeFamily, family_names, get_family, pixel_centres
 from lpaint.tracking import NullTracker
+from lpaint.training.checkpoint import ResumeState
+from lpaint.training.device import choose_compute
 
 ROOT = Path(__file__).parents[1]
 SHOWN = 8

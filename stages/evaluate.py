@@ -10,18 +10,18 @@ plots, time-lapses).
 from pathlib import Path
 from typing import Any
 
-from lpaint.agent.model import TorchPaintingModel, load_actor
+from lpaint.agent.torch_model import TorchPaintingModel, load_actor
 from lpaint.data.dataset import PreparedData
-from lpaint.device import choose_compute
 from lpaint.errors import ParamsError
 from lpaint.evaluation import METRICS, Evaluation, evaluate, neural_gap, replacing_folder, summarise, write_figures
 from lpaint.files import write_json
-from lpaint.painting.painter import episode_strokes
-from lpaint.params import Params
-from lpaint.provenance import find_producer
+from lpaint.painting.engine.search import episode_strokes
 from lpaint.renderer.networks import load_renderer
-from lpaint.stage import run_stage
+from lpaint.runtime.params import Params
+from lpaint.runtime.provenance import find_producer
 from lpaint.tracking import FINAL_VALIDATION, Tracker
+from lpaint.training.device import choose_compute
+from stages.runner import run_stage
 
 DATA = Path("data/prepared")
 ACTOR = Path("models/actor.safetensors")

@@ -6,8 +6,9 @@ Writes exports/{actor,outline,rasteriser,renderer}.onnx, exports/parity.json and
 import json
 from pathlib import Path
 
-from lpaint.agent.model import load_actor
-from lpaint.export import (
+from lpaint.agent.torch_model import load_actor
+from lpaint.export.modelcard import model_card
+from lpaint.export.onnx import (
     MODELS,
     actor_metadata,
     export_actor,
@@ -17,13 +18,12 @@ from lpaint.export import (
     parity_report,
 )
 from lpaint.files import write_json, write_text
-from lpaint.modelcard import model_card
-from lpaint.params import Params
-from lpaint.provenance import find_producer, git_commit
 from lpaint.renderer.networks import load_renderer
-from lpaint.stage import run_stage
+from lpaint.runtime.params import Params
+from lpaint.runtime.provenance import find_producer, git_commit
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
+from stages.runner import run_stage
 
 ACTOR = Path("models/actor.safetensors")
 RENDERER = Path("models/renderer.safetensors")

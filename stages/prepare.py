@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lpaint.params import Params
+    from lpaint.runtime.params import Params
     from lpaint.tracking import Tracker
 
 OUT = Path("data/prepared")
@@ -16,7 +16,7 @@ OUT = Path("data/prepared")
 def run(params: "Params", tracker: "Tracker") -> None:
     """Prepare the source that ``params.data`` names."""
     from lpaint.data.prepare import prepare_resumably
-    from lpaint.decoding import open_png
+    from lpaint.images.decoding import open_png
 
     summary = prepare_resumably(params, OUT)
     counts = {f"data/{split}": count for split, count in summary["splits"].items()}
@@ -29,7 +29,7 @@ def run(params: "Params", tracker: "Tracker") -> None:
 
 
 def main() -> None:
-    from lpaint.stage import run_stage
+    from stages.runner import run_stage
 
     run_stage("prepare", run, [OUT / "summary.json"])
 

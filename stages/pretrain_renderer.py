@@ -8,18 +8,18 @@ from pathlib import Path
 
 import torch
 
-from lpaint.checkpoint import resume_state
-from lpaint.device import choose_compute, describe_compute, keep_threads
 from lpaint.files import write_json
-from lpaint.params import Params
 from lpaint.plots import save_curves, save_image, sheet
-from lpaint.provenance import digest_file
 from lpaint.renderer.networks import renderer_settings
 from lpaint.renderer.training import RendererTraining
-from lpaint.resume import first_unfinished
-from lpaint.stage import run_stage
+from lpaint.runtime.params import Params
+from lpaint.runtime.provenance import digest_file
+from lpaint.runtime.resume import first_unfinished
 from lpaint.tracking import Tracker
-from lpaint.weights import save_weights
+from lpaint.training.checkpoint import resume_state
+from lpaint.training.device import choose_compute, describe_compute, keep_threads
+from lpaint.training.weights import save_weights
+from stages.runner import run_stage
 
 MODEL = Path("models/renderer.safetensors")
 # What train_agent depends on, by agent.renderer: only a neural one changes with the weights.

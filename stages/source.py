@@ -14,8 +14,8 @@ from pathlib import Path
 from lpaint.data.sources import open_source
 from lpaint.errors import DataError, LpaintError
 from lpaint.files import write_text
-from lpaint.params import Params, load_params
-from lpaint.paths import repository_root
+from lpaint.runtime.params import Params, load_params
+from lpaint.runtime.paths import repository_root
 
 OUT = Path("data/source.json")
 WATCH = Path("data/watch")

@@ -9,22 +9,22 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from lpaint import ranks
-from lpaint.agent.progress import Progress
-from lpaint.agent.training import AgentTraining
-from lpaint.checkpoint import resume_state
+from lpaint.agent.state import Progress
+from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
-from lpaint.device import Compute, choose_compute, describe_compute, keep_threads, use_threads
 from lpaint.files import replacing, write_json
-from lpaint.params import Params, load_params
 from lpaint.plots import save_curves
-from lpaint.provenance import digest_file
 from lpaint.renderer.networks import canvas_rasterisers, load_renderer
-from lpaint.resume import first_unfinished
-from lpaint.stage import run_stage, telling
+from lpaint.runtime.params import Params, load_params
+from lpaint.runtime.provenance import digest_file
+from lpaint.runtime.resume import first_unfinished
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
-from lpaint.weights import save_weights
+from lpaint.training import distributed
+from lpaint.training.checkpoint import resume_state
+from lpaint.training.device import Compute, choose_compute, describe_compute, keep_threads, use_threads
+from lpaint.training.weights import save_weights
+from stages.runner import run_stage, telling
 
 DATA = Path("data/prepared")
 RENDERER = Path("models/renderer.safetensors")
@@ -40,23 +40,23 @@ def run(params: Params, tracker: Tracker) -> None:
     renderer = digest_file(RENDERER) if params.agent.renderer == "neural" else None
     keys = resume_keys(params, compute, data.digest, renderer)
     # Rank 0 chooses: other machines have resume folders of their own.
-    key = ranks.told_by_first(first_unfinished("train_agent", *keys))
-    with resume_state("train_agent", key, ranks.leads()) as resume:
-        if ranks.leads():
+    key = distributed.told_by_first(first_unfinished("train_agent", *keys))
+    with resume_state("train_agent", key, distributed.leads()) as resume:
+        if distributed.leads():
             compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
-        ranks.wait_for_first()
-        compute = use_threads(compute, ranks.told_by_first(compute.threads))
-        ranks.agree(keys[0])
+        distributed.wait_for_first()
+        compute = use_threads(compute, distributed.told_by_first(compute.threads))
+        distributed.agree(keys[0])
         tracker.resume_from(resume.directory)
-        used = compute.as_dict() | {"ranks": ranks.count()}
+        used = compute.as_dict() | {"ranks": distributed.count()}
         tracker.log_params({f"compute.{name}": value for name, value in used.items()})
         network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None
         rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
         training = AgentTraining(params, data, compute, rasterisers, resume, tracker)
-        if ranks.leads():
+        if distributed.leads():
             print(f"train_agent {describe_compute(params.base, compute)}", flush=True)
         result = training.run()
-        if not ranks.leads():
+        if not distributed.leads():
             return
         _write_curve(result.progress, tracker)
         write_json(REPORT, _report(result.progress, params))
@@ -76,7 +76,7 @@ def resume_keys(params: Params, compute: Compute, data: str, renderer: str | Non
         "data": data,
         "renderer": renderer,
         "compute": compute.key(params.base),
-        "ranks": ranks.count(),
+        "ranks": distributed.count(),
     }
     if params.evaluate.protocol != "search":
         key["protocol"] = params.evaluate.protocol
@@ -111,8 +111,8 @@ def _write_curve(progress: Progress, tracker: Tracker) -> None:
 
 def main() -> None:
     with telling("train_agent"):
-        ranks.launch("stages.train_agent", load_params().agent.processes)
-    run_stage("train_agent", run, [MODEL], ranks.together())
+        distributed.launch("stages.train_agent", load_params().agent.processes)
+    run_stage("train_agent", run, [MODEL], distributed.together())
 
 
 if __name__ == "__main__":

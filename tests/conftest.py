@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import Outcome
 from PIL import Image
-from tiny import run_chain
 
 from lpaint.cli import main
+from tests.helpers.commands import Outcome
+from tests.helpers.tiny import run_chain
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import last_state
 from safetensors.torch import save_file
 from torch import nn
 
-from lpaint.checkpoint import generator_state, restore_generator, resume_state
 from lpaint.errors import ModelError
 from lpaint.files import is_partial, replacing, sweep, write_json, write_text
-from lpaint.paths import repository_root, resolve_data_path, resume_directory
-from lpaint.weights import load_weights, save_weights
+from lpaint.runtime.paths import repository_root, resolve_data_path, resume_directory
+from lpaint.training.checkpoint import generator_state, restore_generator, resume_state
+from lpaint.training.weights import load_weights, save_weights
+from tests.helpers.checkpoints import last_state
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

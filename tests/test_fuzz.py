@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import QUICK, SLOW, Damage, cut, damage, mutated
-from pictures import encoded
 from PIL import Image, ImageCms
 
 from lpaint import Painter
 from lpaint.data.decode import decode, explain, square
 from lpaint.errors import LpaintError
-from lpaint.painting.image import read_picture
-from lpaint.painting.model import OnnxPainter
-from lpaint.painting.strokefile import read_strokes
+from lpaint.painting.io.image import read_picture
+from lpaint.painting.io.strokefile import read_strokes
+from lpaint.painting.onnx_model import OnnxPainter
+from tests.helpers.mutations import QUICK, SLOW, Damage, cut, damage, mutated
+from tests.helpers.pictures import encoded
 
 
 @pytest.fixture(scope="module")

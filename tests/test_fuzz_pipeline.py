@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import last_state
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import QUICK, SLOW, Damage, cut, damage, mutated
-from pictures import DEFAULTS, celeba_zip, data_params, jpeg, write_svhn
 
-from lpaint.checkpoint import ResumeState
 from lpaint.data.dataset import PreparedData
 from lpaint.data.prepare import prepare
 from lpaint.data.sources import open_path
 from lpaint.data.sources.arrays import ArraySource
 from lpaint.errors import DataError, LpaintError, ModelError, ParamsError, TrainingError
-from lpaint.params import load_params
-from lpaint.weights import load_weights
+from lpaint.runtime.params import load_params
+from lpaint.training.checkpoint import ResumeState
+from lpaint.training.weights import load_weights
+from tests.helpers.checkpoints import last_state
+from tests.helpers.mutations import QUICK, SLOW, Damage, cut, damage, mutated
+from tests.helpers.pictures import DEFAULTS, celeba_zip, data_params, jpeg, write_svhn
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from repository import ROOT, Repository
+
+from tests.helpers.repository import ROOT, Repository
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 NOTEBOOK = ROOT / "docs/lpaint.ipynb"

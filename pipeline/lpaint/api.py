@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lpaint.decoding import WHITE, to_unit
 from lpaint.errors import ImageError, ParamsError
-from lpaint.painting.fit import COLOUR
-from lpaint.painting.image import Picture, from_pillow, read_picture, to_pixels
-from lpaint.painting.model import OnnxPainter, packaged_model
-from lpaint.painting.outputs import Saving, check_fit, check_output, save
-from lpaint.painting.painter import EFFORT, Strokes, draw_strokes
+from lpaint.images.decoding import WHITE, to_unit
+from lpaint.painting.engine.colour import COLOUR
+from lpaint.painting.engine.search import EFFORT, Strokes, draw_strokes
+from lpaint.painting.io.image import Picture, from_pillow, read_picture, to_pixels
+from lpaint.painting.io.outputs import Saving, check_fit, check_output, save
+from lpaint.painting.io.strokefile import check_family, read_strokes
+from lpaint.painting.onnx_model import OnnxPainter, packaged_model
 from lpaint.painting.picture import WORKING_SIDE, Painted, Plan, paint_picture
-from lpaint.painting.strokefile import check_family, read_strokes
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Painter:
         Args:
             picture: a file's path; a Pillow image; or an array [H, W], [H, W, 3] or [H, W, 4]. White is at 255 in
                 uint8 and at 65535 in uint16; of other numbers it is the smallest of 1 (floats only), 255 and 65535 that
-                holds all, see ``lpaint.decoding.to_unit``.
+                holds all, see ``lpaint.images.decoding.to_unit``.
             strokes: most strokes; they go where the error is largest. An agent that paints by episode lays the strokes
                 of its episode in order; what is asked for beyond goes where it helps. None = as many as the episode
                 has, or 1,000 for other agents.

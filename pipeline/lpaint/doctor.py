@@ -79,7 +79,7 @@ def _dvc() -> list[Finding]:
 
 def _code() -> list[Finding]:
     """A virtual environment that was copied along with a repository runs the code of the original."""
-    from lpaint.paths import foreign_code
+    from lpaint.runtime.paths import foreign_code
 
     code = foreign_code()
     if code is None:
@@ -143,7 +143,7 @@ def _runtime() -> Finding:
 def _painting(onnx: Path | None) -> list[Finding]:
     """Whether the model paints, and whether it does so on the GPU where there is one."""
     from lpaint.painting.gpu import find_gpu
-    from lpaint.painting.model import OnnxPainter, packaged_model
+    from lpaint.painting.onnx_model import OnnxPainter, packaged_model
     from lpaint.painting.picture import Plan, paint_picture
 
     path = onnx or packaged_model()
@@ -167,7 +167,7 @@ def _painting(onnx: Path | None) -> list[Finding]:
 
 def _training() -> Finding:
     """Whether torch can use a GPU; a GPU that ONNX Runtime sees and torch does not is a problem."""
-    from lpaint.device import cuda_problem
+    from lpaint.training.device import cuda_problem
 
     subject, problem = "GPU for training", cuda_problem()
     if not problem:

@@ -85,4 +85,4 @@ class TrainingError(LpaintError):
 
 
 class MisfitError(Exception):
-    """A saved state holds other things than this code keeps; the text names the first. See ``lpaint.restore``."""
+    """A saved state does not fit this code; the text names the first difference. See ``lpaint.training.restore``."""

@@ -16,7 +16,8 @@ from torch import nn
 from lpaint.errors import DataError
 from lpaint.files import replacing
 from lpaint.metrics import gmsd, l2, ms_ssim, psnr, reward, ssim
-from lpaint.painting.painter import (
+from lpaint.painting.engine.resample import resize
+from lpaint.painting.engine.search import (
     EFFORT,
     PaintingModel,
     Strokes,
@@ -24,7 +25,6 @@ from lpaint.painting.painter import (
     judged_budgets,
     paint_as_trained,
 )
-from lpaint.painting.resample import resize
 from lpaint.plots import save_curves, save_image, sheet, to_bytes
 from lpaint.strokes import StrokeFamily, pixel_centres
 

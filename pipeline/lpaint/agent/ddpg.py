@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from lpaint.agent.environment import Compositor
-from lpaint.agent.pictures import Pictures
 from lpaint.agent.reward import RewardModel
 from lpaint.agent.schedule import learning_rate
-from lpaint.device import Compute
+from lpaint.agent.targets import Pictures
 from lpaint.gan import Adversary, pair
-from lpaint.optimisation import Optimisation, frozen_copy
-from lpaint.params import Agent
 from lpaint.replay import Sample, UniformReplay
-from lpaint.restore import entry, load_part
+from lpaint.runtime.params import Agent
+from lpaint.training.device import Compute
+from lpaint.training.optim import Optimisation, frozen_copy
+from lpaint.training.restore import entry, load_part
 
 Metrics = dict[str, Tensor]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lpaint.agent.pictures import Pictures
-from lpaint.params import Agent
+from lpaint.agent.targets import Pictures
 from lpaint.replay import Transitions, View
+from lpaint.runtime.params import Agent
 from lpaint.strokes import Rasteriser, StrokeFamily, composite, fit_colour
 
 Policy = Callable[[Tensor, Tensor, Tensor], Tensor]

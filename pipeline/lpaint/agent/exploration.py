@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lpaint import ranks
 from lpaint.agent.ddpg import Ddpg, State
-from lpaint.params import Agent
-from lpaint.restore import copy_into
+from lpaint.runtime.params import Agent
+from lpaint.training import distributed
+from lpaint.training.restore import copy_into
 
 
 class Exploration:
@@ -86,7 +86,7 @@ class ParameterNoise(Exploration):
     def adapt(self, state: State) -> dict[str, Tensor]:
         """Let sigma follow how far the last round's copy strayed."""
         seen = state.before, state.target, state.step / self.settings.max_steps
-        distance = ranks.mean((self.policy(*seen) - self.agent.policy(*seen)).square().mean()).sqrt()
+        distance = distributed.mean((self.policy(*seen) - self.agent.policy(*seen)).square().mean()).sqrt()
         nearer, factor = distance < self.settings.noise.std, self.settings.noise.adaptation
         self.sigma *= torch.where(nearer, factor, 1 / factor)
         return {"exploration/sigma": self.sigma.clone(), "exploration/distance": distance}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from lpaint.layers import BatchNorm2d, TranslatedReLU
+from lpaint.training.layers import BatchNorm2d, TranslatedReLU
 
 
 class Actor(nn.Module):

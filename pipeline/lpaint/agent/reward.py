@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lpaint import ranks
 from lpaint.gan import pair
-from lpaint.params import Reward
-from lpaint.restore import copy_into
+from lpaint.runtime.params import Reward
+from lpaint.training import distributed
+from lpaint.training.restore import copy_into
 
 Score = Callable[[Tensor], Tensor]
 """Target discriminator: pairs [B, 6, S, S] -> [B]."""
@@ -56,7 +56,7 @@ class RewardModel:
     @torch.no_grad()
     def _observe(self, gain: Tensor) -> None:
         """Let the running scale follow; bias-corrected, so the first batch sets it."""
-        square = ranks.mean(gain.square().mean())
+        square = distributed.mean(gain.square().mean())
         self._observed += 1
         rate = torch.maximum(1 / self._observed, torch.full_like(self._observed, 0.01))
         self.mean_square += rate * (square - self.mean_square)

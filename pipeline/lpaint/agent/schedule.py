@@ -2,7 +2,7 @@
 
 import math
 
-from lpaint.params import Agent, Network
+from lpaint.runtime.params import Agent, Network
 
 
 def learning_rate(settings: Agent, network: Network, share: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lpaint.layers import BatchNorm2d
+from lpaint.training.layers import BatchNorm2d
 
 
 @torch.no_grad()

@@ -17,9 +17,9 @@ from typing import Any
 
 from lpaint.bench.timing import Report
 from lpaint.bench.training import prepare_update
-from lpaint.device import choose_compute
 from lpaint.errors import TrainingError
-from lpaint.params import Params
+from lpaint.runtime.params import Params
+from lpaint.training.device import choose_compute
 
 BUSY = (1, 2, 4)
 TRAININGS = (2, 4)

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from lpaint.bench.timing import Report, interleaved
 from lpaint.bench.training import waiting
-from lpaint.device import Compute
 from lpaint.gan import Adversary, build_gan, gan_names, pair
-from lpaint.optimisation import Optimisation
-from lpaint.params import Params
+from lpaint.runtime.params import Params
+from lpaint.training.device import Compute
+from lpaint.training.optim import Optimisation
 
 
 def bench_gans(params: Params, compute: Compute, repeats: int) -> Report:

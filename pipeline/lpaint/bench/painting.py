@@ -8,9 +8,9 @@ import numpy as np
 
 from lpaint.bench.timing import Report, interleaved
 from lpaint.data import synthetic
-from lpaint.painting.model import OnnxPainter
+from lpaint.painting.engine.resample import resize
+from lpaint.painting.onnx_model import OnnxPainter
 from lpaint.painting.picture import Plan, paint_picture
-from lpaint.painting.resample import resize
 
 # Height and width of the pictures, and how strokes are spent.
 _PAINTINGS = {

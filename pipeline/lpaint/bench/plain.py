@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lpaint.optimisation import Optimisation, copy_buffers
+from lpaint.training.optim import Optimisation, copy_buffers
 
 
 class PlainOptimisation(Optimisation):

@@ -11,7 +11,7 @@ from lpaint.data import synthetic
 from lpaint.data.decode import decode, square
 from lpaint.data.packing import worker_count
 from lpaint.data.prepare import prepare
-from lpaint.params import Params
+from lpaint.runtime.params import Params
 
 # The size of CelebA's aligned pictures.
 _WIDTH, _HEIGHT = 178, 218

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lpaint.bench.timing import Report, interleaved
 from lpaint.bench.training import waiting
-from lpaint.device import Compute
 from lpaint.strokes import Rasteriser, exact_rasteriser, family_names, get_family
+from lpaint.training.device import Compute
 
 # Side in pixels, and strokes a batch.
 _SIZES = {64: 512, 128: 256, 512: 16}

@@ -7,9 +7,9 @@ import torch
 
 from lpaint.bench.timing import Report, interleaved
 from lpaint.bench.training import waiting
-from lpaint.device import Compute
-from lpaint.params import Per
 from lpaint.replay import PrioritizedReplay, Transitions, UniformReplay, View
+from lpaint.runtime.params import Per
+from lpaint.training.device import Compute
 
 _BATCH = 96
 _CAPACITIES = {"32 k": 1 << 15, "1 M": 1 << 20}

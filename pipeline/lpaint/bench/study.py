@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lpaint.agent.model import TorchPaintingModel
-from lpaint.agent.training import AgentTraining
+from lpaint.agent.torch_model import TorchPaintingModel
+from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
 from lpaint.evaluation import Evaluation, evaluate, summarise
 from lpaint.files import write_json, write_text

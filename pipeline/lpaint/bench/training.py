@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 import torch
 
-from lpaint.agent.build import build_agent
 from lpaint.agent.ddpg import Ddpg
 from lpaint.agent.environment import Compositor, rollout
+from lpaint.agent.factory import build_agent
 from lpaint.agent.networks import Actor
-from lpaint.agent.pictures import Pictures, place_images
+from lpaint.agent.targets import Pictures, place_images
 from lpaint.bench.plain import PlainOptimisation, contiguous
 from lpaint.bench.timing import Report, interleaved
-from lpaint.device import Compute
-from lpaint.optimisation import Optimisation
-from lpaint.params import Params
 from lpaint.renderer.networks import build_renderer, canvas_rasterisers, renderer_settings
 from lpaint.replay import UniformReplay, build_replay
+from lpaint.runtime.params import Params
 from lpaint.strokes import get_family
+from lpaint.training.device import Compute
+from lpaint.training.optim import Optimisation
 
 _PICTURES = 256
 # A step costs the same wherever it stands in its episode.

@@ -11,7 +11,7 @@ import typer.core
 from lpaint import __version__
 from lpaint.cli import checks, data, drawing, laboratory, painting, profiles, resume, streams
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError
-from lpaint.interruption import orderly_end
+from lpaint.runtime.interruption import orderly_end
 
 
 class _Commands(typer.core.TyperGroup):

@@ -15,7 +15,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what an exported agent is: its strokes, its training, its tensors."""
-    from lpaint.painting.model import describe
+    from lpaint.painting.onnx_model import describe
 
     show_table(describe(model), as_json)
 

@@ -18,7 +18,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a path holds, what is wrong with it and how to train on it; the exit code is 5 if it cannot be used."""
-    from lpaint.inspection import inspect
+    from lpaint.data.inspection import inspect
 
     findings = inspect(path, everything, progress=True)
     show_table(findings.as_dict() if as_json else findings.table(), as_json)

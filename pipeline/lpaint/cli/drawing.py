@@ -28,7 +28,7 @@ from lpaint.cli.streams import say
 from lpaint.errors import ParamsError
 
 if TYPE_CHECKING:
-    from lpaint.painting.outputs import Saving
+    from lpaint.painting.io.outputs import Saving
 
 
 def render(
@@ -50,7 +50,7 @@ def render(
     threads: Threads = 0,
 ) -> None:
     """Draw a painting's strokes again, at any size and as any kind of file."""
-    from lpaint.painting.outputs import Saving
+    from lpaint.painting.io.outputs import Saving
 
     wanted = wanted_size(size, scale)
     saving = Saving(animate, *film_options(animate, fps, seconds, {path.suffix.lower() for path in output}))
@@ -72,8 +72,8 @@ def replay(
     threads: Threads = 0,
 ) -> None:
     """Make the time-lapse of a painting from its strokes."""
-    from lpaint.painting.film import FILMS
-    from lpaint.painting.outputs import Saving
+    from lpaint.painting.io.outputs import Saving
+    from lpaint.painting.io.timelapse import FILMS
 
     target = output or Path(f"{file.stem}.mp4")
     if target.suffix.lower() not in FILMS:
@@ -93,9 +93,9 @@ def _draw(
     threads: int,
 ) -> None:
     from lpaint.cli.files import Job, outputs_to_write, sweep_outputs
-    from lpaint.painting.outputs import check_fit, check_output, save
+    from lpaint.painting.io.outputs import check_fit, check_output, save
+    from lpaint.painting.io.strokefile import check_family, read_strokes
     from lpaint.painting.picture import Painted
-    from lpaint.painting.strokefile import check_family, read_strokes
 
     if len(set(outputs)) < len(outputs):
         raise ParamsError("-o: the same output is named twice")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lpaint.errors import DataError, ImageError, LpaintError, ParamsError
 from lpaint.files import is_partial, sweep
-from lpaint.painting.formats import is_picture
-from lpaint.painting.image import STDIO
-from lpaint.painting.outputs import Saving, check_kind, check_place
+from lpaint.painting.io.formats import is_picture
+from lpaint.painting.io.image import STDIO
+from lpaint.painting.io.outputs import Saving, check_kind, check_place
 
 # Kinds of what is left out of folders: one of it, several of it.
 _LEFT_OUT = {

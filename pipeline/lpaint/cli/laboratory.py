@@ -81,9 +81,9 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
 ) -> None:
     """Measure speed: training, painting, drawing strokes, replay, GANs, preparation, or training on a busy machine."""
-    from lpaint.device import choose_compute
-    from lpaint.params import load_params
-    from lpaint.profiles import params_with
+    from lpaint.runtime.params import load_params
+    from lpaint.runtime.profiles import params_with
+    from lpaint.training.device import choose_compute
 
     for name, given, place in (("--pictures", pictures, Benchmark.prepare), ("--onnx", onnx, Benchmark.paint)):
         if given is not None and what is not place:
@@ -162,8 +162,8 @@ def promote(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make the registered model with the least validation L2 the champion, if it beats the present one."""
-    from lpaint.promotion import promote as promote_best
     from lpaint.tracking.reading import RunStore
+    from lpaint.tracking.registry import promote as promote_best
 
     say(promote_best(RunStore(tracking_uri), version, strokes))
 
@@ -176,8 +176,8 @@ def pull(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Write the ONNX file of a registered model."""
-    from lpaint.promotion import pull as pull_model
     from lpaint.tracking.reading import RunStore
+    from lpaint.tracking.registry import pull as pull_model
 
     target = output or Path("exports") / f"{name}.onnx"
     say(pull_model(RunStore(tracking_uri), name, target))

@@ -13,7 +13,7 @@ from lpaint.cli.streams import complain, say
 from lpaint.errors import ParamsError
 
 if TYPE_CHECKING:
-    from lpaint.painting.model import OnnxPainter
+    from lpaint.painting.onnx_model import OnnxPainter
 
 # As many as 16,384 x 8,192: a canvas of 1.5 GiB.
 _MOST_PIXELS = 1 << 27
@@ -80,7 +80,7 @@ def film_options(
     Raises:
         ParamsError: one of the options is given, but none of the outputs, of these suffixes, is a time-lapse.
     """
-    from lpaint.painting.outputs import Saving
+    from lpaint.painting.io.outputs import Saving
 
     if not any(Saving(animate).is_film(suffix) for suffix in suffixes):
         for name, given in (("--animate", animate), ("--fps", fps is not None), ("--seconds", seconds is not None)):
@@ -97,7 +97,7 @@ def load_model(onnx: Path | None, device: Device, threads: int, announce: bool, 
         announce: say on standard error where ``auto`` computes.
         warn: say there why ``auto`` leaves a GPU alone.
     """
-    from lpaint.painting.model import OnnxPainter, packaged_model
+    from lpaint.painting.onnx_model import OnnxPainter, packaged_model
 
     model = OnnxPainter(onnx or packaged_model(), device.value, threads)
     if warn and model.gpu_problem:

@@ -34,14 +34,14 @@ from lpaint.cli.options import (
 )
 from lpaint.cli.streams import complain, say
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError, StreamError
-from lpaint.interruption import heed
+from lpaint.runtime.interruption import heed
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lpaint.cli.files import Job, Naming
-    from lpaint.painting.model import OnnxPainter
-    from lpaint.painting.outputs import Saving
+    from lpaint.painting.io.outputs import Saving
+    from lpaint.painting.onnx_model import OnnxPainter
     from lpaint.painting.picture import Plan
 
 # What Plan takes; the help tells it without loading numpy.
@@ -181,9 +181,9 @@ def paint(
     # numpy multiplies small matrices here, between ONNX Runtime's own threads; a second pool only gets in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from lpaint.cli.files import Naming, make_out_dir, plan_jobs, sweep_outputs
-    from lpaint.decoding import WHITE
-    from lpaint.painting.image import STDIO, parse_colour
-    from lpaint.painting.outputs import PixelArt, Saving
+    from lpaint.images.decoding import WHITE
+    from lpaint.painting.io.image import STDIO, parse_colour
+    from lpaint.painting.io.outputs import PixelArt, Saving
     from lpaint.painting.picture import Plan
 
     if overwrite and skip_existing:
@@ -275,7 +275,7 @@ def _spending(
 
 def _check_effort(effort: int | None, plan: "Plan", model: "OnnxPainter") -> None:
     """Refuse --effort where nothing is chosen: within the episode of an agent that paints by one."""
-    from lpaint.painting.painter import episode_strokes
+    from lpaint.painting.engine.search import episode_strokes
 
     most = episode_strokes(model)
     if effort is not None and most is not None and plan.total(model) <= most:
@@ -368,8 +368,8 @@ class _Work:
         self.failed.append({"input": str(job.source), "error": sentence})
 
     def _paint(self, job: "Job", outputs: list[Path], voice: _Voice) -> None:
-        from lpaint.painting.image import STDIO, read_picture
-        from lpaint.painting.outputs import check_fit, save, save_to_stdout
+        from lpaint.painting.io.image import STDIO, read_picture
+        from lpaint.painting.io.outputs import check_fit, save, save_to_stdout
         from lpaint.painting.picture import WORKING_SIDE, paint_picture
 
         began = time.perf_counter()
@@ -406,7 +406,7 @@ class _Work:
 
 def _palette(value: str | None) -> "np.ndarray | int":
     """A number of colours, or the colours of a file."""
-    from lpaint.painting.pixelart import read_palette
+    from lpaint.painting.io.pixelart import read_palette
 
     if value is None:
         return DEFAULT_COLOURS

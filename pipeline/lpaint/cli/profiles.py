@@ -14,7 +14,7 @@ app = typer.Typer(help="Ready-made parameters, merged into params.yaml.", no_arg
 @app.command("list")
 def profile_list() -> None:
     """Name the profiles of the repository in this folder."""
-    from lpaint.profiles import list_profiles
+    from lpaint.runtime.profiles import list_profiles
 
     show_table(dict(list_profiles(Path())))
 
@@ -22,7 +22,7 @@ def profile_list() -> None:
 @app.command("show")
 def profile_show(name: Annotated[str, typer.Argument(help="A profile's name.")]) -> None:
     """Print a profile."""
-    from lpaint.profiles import show_profile
+    from lpaint.runtime.profiles import show_profile
 
     say(show_profile(Path(), name).removesuffix("\n"))
 
@@ -30,7 +30,7 @@ def profile_show(name: Annotated[str, typer.Argument(help="A profile's name.")])
 @app.command("apply")
 def apply(name: Annotated[str, typer.Argument(help="A profile's name.")]) -> None:
     """Merge a profile into params.yaml; comments stay."""
-    from lpaint.profiles import apply_profile
+    from lpaint.runtime.profiles import apply_profile
 
     changes = apply_profile(Path(), name)
     for change in changes:

@@ -16,7 +16,7 @@ app = typer.Typer(help="List and clean what interrupted trainings left to go on 
 @app.command("list")
 def list_states(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the resume state of this repository: how far each training is, when that was, and what it takes."""
-    from lpaint.resume import list_unfinished
+    from lpaint.runtime.resume import list_unfinished
 
     found = list_unfinished()
     if as_json:
@@ -39,7 +39,7 @@ def clean(
     everything: Annotated[bool, typer.Option("--all", help="All of it.")] = False,
 ) -> None:
     """Remove resume state; trainings that it belongs to start over. What a process is working on stays."""
-    from lpaint.resume import choose, list_unfinished, remove
+    from lpaint.runtime.resume import choose, list_unfinished, remove
 
     if not (names or everything or older_than is not None):
         raise ParamsError("resume clean: say what, by NAME, --older-than DAYS or --all; `lpaint resume list` shows it")

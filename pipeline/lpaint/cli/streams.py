@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from lpaint.errors import ExitCode, StreamError
-from lpaint.notices import silence
+from lpaint.runtime.messages import silence
 
 
 def prepare() -> None:

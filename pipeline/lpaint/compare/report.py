@@ -13,7 +13,7 @@ from lpaint.compare.runs import Selection, select_trainings
 from lpaint.compare.table import JUDGES, VALIDATION, Estimate, Table, build_table, common_levels, common_strokes
 from lpaint.errors import ParamsError
 from lpaint.files import write_text
-from lpaint.paths import repository_root
+from lpaint.runtime.paths import repository_root
 from lpaint.tracking.reading import RunStore
 
 FORMATS = ("md", "html", "json")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from lpaint.decoding import UndecodableError, flatten, open_picture, to_bytes
 from lpaint.errors import DataError
+from lpaint.images.decoding import UndecodableError, flatten, open_picture, to_bytes
 
 # The longest file and the largest picture that are read: a few such in as many processes must not fill the memory.
 MOST_BYTES = 1 << 26
@@ -24,7 +24,7 @@ class Picture:
 
 
 def decode(content: bytes, size: int) -> Picture:
-    """Decode a picture of any mode, see ``lpaint.decoding``: transparency laid on white, 16 bits scaled to 8.
+    """Decode a picture of any mode, see ``lpaint.images.decoding``: transparency laid on white, 16 bits scaled to 8.
 
     ``size`` is the side that it will be reduced to.
 

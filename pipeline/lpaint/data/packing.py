@@ -26,10 +26,10 @@ from lpaint.data.progress import Meter
 from lpaint.data.sources import Source
 from lpaint.data.worker import Decoded, Worker, employ, wait_for_orphans, work, write_at
 from lpaint.errors import DataError
-from lpaint.notices import tell
+from lpaint.runtime.messages import tell
 
 if TYPE_CHECKING:
-    from lpaint.params import Data
+    from lpaint.runtime.params import Data
 
 PACKED = "prepared"
 _CHUNK = 32

@@ -18,8 +18,8 @@ from lpaint.data.schema import SPLITS, check_manifest
 from lpaint.data.sources import Source, open_source
 from lpaint.errors import DataError
 from lpaint.files import write_json
-from lpaint.params import Params
-from lpaint.resume import resume_folder
+from lpaint.runtime.params import Params
+from lpaint.runtime.resume import resume_folder
 
 
 def prepare(params: Params, out: Path, progress: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import time
 
 from tqdm import tqdm
 
-from lpaint.notices import tell
+from lpaint.runtime.messages import tell
 
 _EVERY = 30.0
 

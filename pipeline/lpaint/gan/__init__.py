@@ -15,7 +15,7 @@ from lpaint.gan.fisher import Fisher
 from lpaint.gan.hinge import Sagan, SaganLinear, Sngan
 from lpaint.gan.networks import PairDiscriminator, SpectralDiscriminator, pair
 from lpaint.gan.wgan_gp import WganGp
-from lpaint.params import Agent
+from lpaint.runtime.params import Agent
 
 __all__ = ["Adversary", "Gan", "build_gan", "gan_names", "gan_summaries", "pair"]
 

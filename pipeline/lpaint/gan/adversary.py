@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lpaint.device import Compute
 from lpaint.gan.base import Gan, Metrics
 from lpaint.gan.networks import renew_spectral_norms
-from lpaint.optimisation import Optimisation, frozen_copy
-from lpaint.params import Adam, Discriminator
-from lpaint.restore import load_part
+from lpaint.runtime.params import Adam, Discriminator
+from lpaint.training.device import Compute
+from lpaint.training.optim import Optimisation, frozen_copy
+from lpaint.training.restore import load_part
 
 
 class Adversary:

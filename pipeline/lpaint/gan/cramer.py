@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lpaint import ranks
 from lpaint.gan.base import Gan, Metrics, between, slope_norms
-from lpaint.params import CramerSettings
+from lpaint.runtime.params import CramerSettings
+from lpaint.training import distributed
 
 
 class Cramer(Gan):
@@ -38,7 +38,7 @@ class Cramer(Gan):
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """See ``Gan.loss``."""
-        on_real, on_fake = (ranks.whole(self._features(pairs)) for pairs in (real, fake))
+        on_real, on_fake = (distributed.whole(self._features(pairs)) for pairs in (real, fake))
         distance = energy_distance(on_real, on_fake)
         slopes = slope_norms(
             lambda pairs: witness(self._features(pairs), on_real, on_fake), between(real, fake, generator)
@@ -52,7 +52,7 @@ class Cramer(Gan):
         """Take the batch's features as the newest references; a small batch replaces only the oldest ones."""
         count = min(len(real), self.settings.references)
         for references, pairs in ((self.real_references, real), (self.fake_references, fake)):
-            newest = ranks.whole(self._features(pairs[:count]))[: len(references)]
+            newest = distributed.whole(self._features(pairs[:count]))[: len(references)]
             references.copy_(torch.cat([references[len(newest) :], newest]))
 
     def _features(self, pairs: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from lpaint.layers import TranslatedReLU
+from lpaint.training.layers import TranslatedReLU
 
 # Cells of the last feature map of SAGAN's discriminator, over which it sums.
 _CELLS = 16

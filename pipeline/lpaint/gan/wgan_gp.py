@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lpaint.gan.base import Gan, Metrics, between, slope_norms
-from lpaint.params import WganGpSettings
+from lpaint.runtime.params import WganGpSettings
 
 
 class WganGp(Gan):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lpaint.painting.painter import (
+from lpaint.painting.engine.resample import resize
+from lpaint.painting.engine.search import (
     EFFORT,
     PaintingModel,
     Strokes,
@@ -14,7 +15,6 @@ from lpaint.painting.painter import (
     paint_as_trained,
     paint_grid,
 )
-from lpaint.painting.resample import resize
 
 # A painting's error is judged on at most this many pixels a side; finer detail than that is smaller than any stroke.
 WORKING_SIDE = 1024

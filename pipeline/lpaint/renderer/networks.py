@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lpaint.device import Compute
 from lpaint.errors import ParamsError
-from lpaint.params import Renderer, Stroke
+from lpaint.runtime.params import Renderer, Stroke
 from lpaint.strokes import Rasteriser, StrokeFamily, exact_rasteriser, get_family
-from lpaint.weights import load_weights
+from lpaint.training.device import Compute
+from lpaint.training.weights import load_weights
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 # Input and output channels; after every second one, PixelShuffle trades four channels for twice the side.

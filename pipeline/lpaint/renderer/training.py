@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lpaint.checkpoint import ResumeState, generator_state, restore_generator
-from lpaint.device import Compute
 from lpaint.errors import TrainingError
-from lpaint.interruption import deferred
-from lpaint.notices import tell
-from lpaint.params import Params
 from lpaint.renderer.losses import get_loss
 from lpaint.renderer.networks import NeuralRenderer, build_renderer, renderer_settings
-from lpaint.restore import entry, load_dataclass, load_part
+from lpaint.runtime.interruption import deferred
+from lpaint.runtime.messages import tell
+from lpaint.runtime.params import Params
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import Tracker
+from lpaint.training.checkpoint import ResumeState, generator_state, restore_generator
+from lpaint.training.device import Compute
+from lpaint.training.restore import entry, load_dataclass, load_part
 
 _OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
 _WARMUP_UPDATES = 100

@@ -3,9 +3,9 @@
 import torch
 
 from lpaint.errors import ParamsError
-from lpaint.params import Per
 from lpaint.replay.buffer import PrioritizedReplay, Sample, Transitions, UniformReplay, View
 from lpaint.replay.sum_tree import SumTree
+from lpaint.runtime.params import Per
 
 __all__ = ["PrioritizedReplay", "Sample", "SumTree", "Transitions", "UniformReplay", "View", "build_replay"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lpaint.params import Params
-from lpaint.provenance import origin_tags
+from lpaint.runtime.params import Params
+from lpaint.runtime.provenance import origin_tags
 from lpaint.tracking.base import FINAL_VALIDATION, NullTracker, Tracker
 from lpaint.tracking.jsonl import JsonlTracker
 from lpaint.tracking.mlflow_tracker import MlflowTracker

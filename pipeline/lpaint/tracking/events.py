@@ -39,7 +39,7 @@ import numpy as np
 from PIL import Image
 
 from lpaint.errors import DataError
-from lpaint.paths import repository_root
+from lpaint.runtime.paths import repository_root
 
 SCHEMA = 1
 Event = dict[str, Any]

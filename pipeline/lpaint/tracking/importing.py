@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lpaint.errors import DataError
-from lpaint.notices import tell
-from lpaint.tracking.delivery import RefusedError, Replay
+from lpaint.runtime.messages import tell
 from lpaint.tracking.events import EventFile, Kept
 from lpaint.tracking.mlflow_store import RunMissingError, Store, reason
+from lpaint.tracking.outbox import RefusedError, Replay
 
 
 def import_runs(paths: Iterable[Path]) -> list[tuple[Path, str, bool]]:

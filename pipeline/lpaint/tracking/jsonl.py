@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lpaint.files import write_text
-from lpaint.notices import tell
+from lpaint.runtime.messages import tell
 from lpaint.tracking.base import NullTracker, Tracker
 from lpaint.tracking.events import Event, EventFile, Payload, now, start_event, tracking_file
 

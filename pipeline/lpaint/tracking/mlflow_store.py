@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lpaint.notices import tell
-from lpaint.paths import repository_root
+from lpaint.runtime.messages import tell
+from lpaint.runtime.paths import repository_root
 from lpaint.tracking.events import Event
 from lpaint.tracking.relocation import ARTIFACTS, follow, former_root
 

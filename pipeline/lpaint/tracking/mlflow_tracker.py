@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from lpaint.files import write_text
-from lpaint.notices import tell
+from lpaint.runtime.messages import tell
 from lpaint.tracking.base import NullTracker, Tracker
-from lpaint.tracking.delivery import RefusedError, Replay, add_events
 from lpaint.tracking.events import Event, EventFile, Payload, now, start_event, tracking_file
 from lpaint.tracking.mlflow_store import AwayError, RunMissingError, Store
+from lpaint.tracking.outbox import RefusedError, Replay, add_events
 
 _FLUSH_EVERY = 200
 _FLUSH_SECONDS = 10.0

@@ -15,10 +15,10 @@ from lpaint.data.sources.generated import Synthetic
 from lpaint.data.sources.mnist import Mnist
 from lpaint.data.sources.svhn import Svhn
 from lpaint.errors import DataError
-from lpaint.paths import resolve_data_path
+from lpaint.runtime.paths import resolve_data_path
 
 if TYPE_CHECKING:
-    from lpaint.params import Params
+    from lpaint.runtime.params import Params
 
 __all__ = ["IMAGE_SUFFIXES", "Loader", "Source", "open_path", "open_source"]
 

@@ -14,7 +14,7 @@ from lpaint.data.decode import Picture
 from lpaint.data.sources.base import Loader, Source, sha256
 from lpaint.errors import DataError
 from lpaint.files import replacing
-from lpaint.provenance import digest_file
+from lpaint.runtime.provenance import digest_file
 
 # The most pictures that a header may claim.
 MOST = 10_000_000

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lpaint.data.decode import Picture
 from lpaint.errors import DataError
-from lpaint.suffixes import READABLE
+from lpaint.images.suffixes import READABLE
 
 IMAGE_SUFFIXES = frozenset(READABLE)
 

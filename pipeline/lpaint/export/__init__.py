@@ -1,0 +1,1 @@
+"""Trained models as ONNX files, with a model card."""

@@ -1,0 +1,1 @@
+"""Image files as pixels, for painting and for data preparation alike."""

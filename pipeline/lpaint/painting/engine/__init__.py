@@ -1,0 +1,1 @@
+"""The search for strokes: canvases, candidate strokes, colours, geometry, resizing. NumPy only."""

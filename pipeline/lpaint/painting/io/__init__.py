@@ -1,0 +1,1 @@
+"""Files of paintings: images, time-lapses, SVG, strokes files, pixel art."""

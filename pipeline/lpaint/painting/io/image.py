@@ -1,0 +1,157 @@
+"""Reading any picture as RGB floats, and writing still pictures whole or not at all."""
+
+import io
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+from lpaint.errors import ImageError, ParamsError
+from lpaint.files import replacing
+from lpaint.images.decoding import WHITE, Opened, UndecodableError, flatten, open_picture
+
+STDIO = Path("-")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """``colour`` [3, h, w] float32 in [0, 1], sRGB; ``alpha`` [H, W] in [0, 1], or None where all is opaque.
+
+    ``size``: H and W, those of the file; h and w are smaller where the picture was read at most so long. ``flaw``: what
+    is wrong with a file that could be read all the same ("is cut off: ..."), else empty.
+    """
+
+    colour: np.ndarray
+    size: tuple[int, int]
+    alpha: np.ndarray | None = None
+    flaw: str = ""
+
+
+def read_image(path: Path, matte: tuple[float, float, float] = WHITE) -> np.ndarray:
+    """``read_picture``'s colours alone."""
+    return read_picture(path, matte).colour
+
+
+def read_picture(
+    path: Path, matte: tuple[float, float, float] = WHITE, longest: int | None = None, strict: bool = False
+) -> Picture:
+    """A picture of any size and mode; ``-`` reads standard input. ``lpaint.images.decoding`` lists the modes.
+
+    Transparency is laid on ``matte``, and its alpha is returned beside. Colours of a picture whose longer side is above
+    ``longest`` pixels are averaged down to it, before they take memory as floats. A file that is cut off is read as far
+    as it goes and has a ``flaw``, or is refused (``strict``).
+
+    Raises:
+        ImageError: missing, unreadable, damaged, or of an absurd size.
+    """
+    name = "standard input" if path == STDIO else str(path)
+    try:
+        source: Path | BinaryIO = io.BytesIO(sys.stdin.buffer.read()) if path == STDIO else path
+        opened = open_picture(source, strict)
+        return _converted(opened, matte, longest)
+    except FileNotFoundError:
+        raise ImageError(f"{name}: there is no such file; check the name") from None
+    except UndecodableError as error:
+        raise ImageError(f"{name}: {error}; {error.advice}") from None
+    except MemoryError:
+        raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
+    except Exception as error:
+        # On damaged bytes Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: the image is damaged or cannot be read ({reason}); get a whole copy") from None
+
+
+def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE, longest: int | None = None) -> Picture:
+    """A Pillow image as ``read_picture`` gives it.
+
+    Raises:
+        ImageError: it has no pixels, or cannot be decoded.
+    """
+    if not min(image.size):
+        raise ImageError(f"an image of {image.width} x {image.height} pixels has nothing to paint")
+    try:
+        upright = ImageOps.exif_transpose(image)
+        return _converted(Opened(upright, upright.size), matte, longest)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"the image cannot be decoded ({' '.join(str(error).split())}); get a whole copy") from None
+
+
+def parse_colour(text: str) -> tuple[float, float, float]:
+    """A colour's name or ``#rrggbb`` as red, green and blue in [0, 1].
+
+    Raises:
+        ParamsError: there is no such colour.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ParamsError(f"{text!r} is no colour; give a name such as white, or #rrggbb") from None
+    return red / 255, green / 255, blue / 255
+
+
+def _converted(opened: Opened, matte: tuple[float, float, float], longest: int | None) -> Picture:
+    width, height = opened.size
+    image, mask = flatten(opened.image, matte, opened.levels)
+    if longest is not None and max(width, height) > longest:
+        factor = longest / max(width, height)
+        image = image.resize((max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.BOX)
+    values = np.asarray(image, np.float32)
+    # Grey of more than 8 bits is in [0, 1] already.
+    pixels = np.repeat(values[:, :, None], 3, 2) if image.mode == "F" else values / np.float32(255)
+    alpha = None if mask is None else np.asarray(mask, np.float32) / 255
+    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), (height, width), alpha, opened.flaw)
+
+
+def to_pixels(canvas: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
+    """[3, H, W] in [0, 1] -> uint8 [H, W, 3], or [H, W, 4] with ``alpha`` [H, W] in [0, 1]."""
+    channels = len(canvas) + (alpha is not None)
+    pixels = np.empty((*canvas.shape[1:], channels), np.uint8)
+    # Channel by channel: a float copy of a large canvas would double its memory.
+    for i, channel in enumerate(canvas):
+        pixels[:, :, i] = np.round(np.clip(channel, 0, 1) * 255)
+    if alpha is not None:
+        pixels[:, :, 3] = np.round(alpha * 255)
+    return pixels
+
+
+def write_image(path: Path, picture: np.ndarray) -> None:
+    """Write [3, H, W] in [0, 1] to a PNG, JPEG or WebP file, by suffix.
+
+    Raises:
+        ImageError: the file cannot be written.
+    """
+    write_pixels(path, to_pixels(picture))
+
+
+def write_pixels(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 [H, W, 3 or 4] as it is; see ``write_image``."""
+    with writing(path) as temporary:
+        try:
+            # PNG is lossless whatever the quality; above 95, JPEG only gets larger.
+            Image.fromarray(pixels).save(temporary, quality=95)
+        except (ValueError, SyntaxError, struct.error) as error:
+            # Encoders refuse in their own words, WebP's by a ValueError.
+            reason = " ".join(str(error).split())
+            raise ImageError(f"{path}: cannot be encoded ({reason}); write PNG, or a smaller painting") from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name that takes ``path``'s place on success.
+
+    Raises:
+        ImageError: the file cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written ({error.strerror or error}); choose another place by -o") from None
+    except MemoryError:
+        raise ImageError(f"{path}: writing it needs more memory than there is; make the painting smaller") from None

@@ -1,0 +1,161 @@
+"""A painting to a file of any kind, chosen by its suffix."""
+
+import errno
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from lpaint.errors import ImageError, ParamsError
+from lpaint.painting.engine.resample import resize
+from lpaint.painting.io.formats import ANIMATED, WRITABLE, check_size
+from lpaint.painting.io.image import STDIO, to_pixels, write_pixels
+from lpaint.painting.io.pixelart import check_cells, pixel_art
+from lpaint.painting.io.strokefile import write_strokes
+from lpaint.painting.io.svg import write_svg
+from lpaint.painting.io.timelapse import FILMS, check_film, write_film
+from lpaint.painting.onnx_model import OnnxPainter
+from lpaint.painting.picture import Painted
+
+VECTORS, STROKES = ".svg", ".json"
+
+
+@dataclass(frozen=True)
+class PixelArt:
+    """Cells across, colours [K, 3] or how many, and whether to dither."""
+
+    cells: int
+    palette: np.ndarray | int
+    dither: bool
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How paintings are written.
+
+    ``animate``: WebP becomes a time-lapse as GIF and MP4 are; ``fps`` and ``seconds`` are those of time-lapses;
+    ``cells``: turn stills into pixel art; ``keep_alpha``: PNG and WebP are as transparent as their picture was.
+    """
+
+    animate: bool = False
+    fps: float = 25.0
+    seconds: float = 8.0
+    cells: PixelArt | None = None
+    keep_alpha: bool = False
+
+    def is_film(self, suffix: str) -> bool:
+        """Whether a suffix means a time-lapse."""
+        return suffix in FILMS and (self.animate or suffix != ANIMATED)
+
+    def keeps_alpha(self, suffix: str) -> bool:
+        """Whether a file of a suffix is as transparent as its picture was."""
+        return self.keep_alpha and suffix in WRITABLE and WRITABLE[suffix].alpha and not self.is_film(suffix)
+
+
+def check_output(path: Path, saving: Saving) -> None:
+    """Refuse an output that could not be written, before any work is done: ``check_kind`` and ``check_place``."""
+    check_kind(path, saving)
+    check_place(path)
+
+
+def check_kind(path: Path, saving: Saving, suffix: str = "") -> None:
+    """Refuse an output whose kind cannot be written, or cannot hold what was asked for, before any work is done.
+
+    ``suffix`` is that of standard output, which has none of its own.
+
+    Raises:
+        ParamsError: unknown suffix, or one that cannot hold what was asked for.
+        ImageError: a time-lapse that cannot be encoded here.
+    """
+    suffix = suffix or path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise ParamsError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
+    if saving.cells is not None and suffix != ".png":
+        raise ParamsError("--pixel-art: only PNG keeps its colours exact; name an output that ends in .png")
+    if saving.is_film(suffix):
+        check_film(path.with_suffix(suffix), saving.fps, saving.seconds)
+
+
+def check_place(path: Path) -> None:
+    """Refuse an output that cannot be where it is named, before any work is done.
+
+    Raises:
+        ImageError: the folder does not exist, the name is too long, or there is a folder of that name.
+    """
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: is a folder; name a file")
+        if not path.parent.is_dir():
+            raise ImageError(f"{path}: the folder {path.parent} does not exist; make it first")
+        most = os.pathconf(path.parent, "PC_NAME_MAX")
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise ImageError(f"{path}: cannot be written ({error.strerror}); choose another place by -o") from None
+        most = 255
+    length = len(os.fsencode(path.name))
+    if length > most:
+        raise ImageError(f"{path}: the name has {length} bytes, and {most} are the most; name a shorter one by -o")
+
+
+def check_fit(path: Path, saving: Saving, height: int, width: int, suffix: str = "") -> None:
+    """Refuse an output that cannot hold a painting of this size, before it is painted; see ``check_kind``.
+
+    Raises:
+        ImageError: too many pixels a side for the kind of file.
+        ParamsError: more cells of pixel art than pixels.
+    """
+    suffix = suffix or path.suffix.lower()
+    if not saving.is_film(suffix):
+        check_size("standard output" if path == STDIO else str(path), suffix, height, width)
+    if saving.cells is not None:
+        check_cells(saving.cells.cells, height, width)
+
+
+def save(path: Path, model: OnnxPainter, painted: Painted, saving: Saving, alpha: np.ndarray | None = None) -> None:
+    """Write a painting to ``path``, whole or not at all; ``alpha`` [H, W] is its picture's.
+
+    Raises:
+        ImageError: the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix == STROKES:
+        write_strokes(path, model.family, painted.strokes, painted.height, painted.width)
+    elif suffix == VECTORS:
+        write_svg(path, model, painted.strokes, painted.height, painted.width)
+    elif saving.is_film(suffix):
+        write_film(path, model, painted.strokes, painted.height, painted.width, saving.fps, saving.seconds)
+    else:
+        canvas = painted.canvas(model)
+        if saving.cells is not None:
+            cells = saving.cells
+            pixels = pixel_art(canvas, cells.cells, cells.palette, painted.height, painted.width, cells.dither)
+        elif alpha is not None and saving.keeps_alpha(suffix):
+            pixels = to_pixels(canvas, np.clip(resize(alpha[None], painted.height, painted.width)[0], 0, 1))
+        else:
+            pixels = to_pixels(canvas)
+        write_pixels(path, pixels)
+
+
+def save_to_stdout(
+    suffix: str, model: OnnxPainter, painted: Painted, saving: Saving, alpha: np.ndarray | None = None
+) -> None:
+    """``save`` to standard output; nothing is put out if it fails.
+
+    Raises:
+        ImageError: the painting cannot be written.
+    """
+    if sys.stdout is None:
+        raise ImageError("standard output is closed; name a file by -o")
+    try:
+        with TemporaryDirectory(prefix="lpaint-") as folder:
+            file = Path(folder) / f"painting{suffix}"
+            save(file, model, painted, saving, alpha)
+            with file.open("rb") as stream:
+                shutil.copyfileobj(stream, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+    except OSError as error:
+        raise ImageError(f"standard output: cannot be written ({error.strerror or error})") from None

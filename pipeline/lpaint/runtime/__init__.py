@@ -1,0 +1,1 @@
+"""How the pipeline runs: parameters, profiles, paths, interruption, resume folders, provenance, messages."""

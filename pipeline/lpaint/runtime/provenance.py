@@ -1,0 +1,82 @@
+"""Where things come from: which run made a file, and what a run is told of its code, its data and its forerunners."""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from lpaint import __version__
+from lpaint.files import write_text
+from lpaint.runtime.paths import repository_root
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remember_output(run_id: str, path: Path) -> None:
+    """Remember which run made the file's content; kept outside DVC's outs, so that it re-runs nothing."""
+    if run_id and path.is_file():
+        write_text(_runs() / digest_file(path), run_id)
+
+
+def find_producer(path: Path) -> str | None:
+    """Id of the run that made the file's content, or None if that is not known here."""
+    if not path.is_file():
+        return None
+    record = _runs() / digest_file(path)
+    return record.read_text(encoding="utf-8").strip() if record.is_file() else None
+
+
+def _runs() -> Path:
+    return repository_root() / ".lpaint" / "runs"
+
+
+def origin_tags(stage: str) -> dict[str, str]:
+    """Tags of a stage's run: code, DVC stage and experiment, data digest, and the runs that it builds on."""
+    tags = {"stage": stage, "lpaint.version": __version__, "mlflow.source.name": f"stages/{stage}.py"}
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags |= {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain", "-uno"))).lower()}
+    for name, variable in (("dvc.stage", "DVC_STAGE"), ("dvc.experiment", "DVC_EXP_NAME")):
+        if os.environ.get(variable):
+            tags[name] = os.environ[variable]
+    summary = Path("data/prepared/summary.json")
+    digest = _data_digest(summary)
+    if digest:
+        tags["data.digest"] = digest
+    upstream = {
+        "prepare": summary,
+        "pretrain_renderer": Path("models/renderer.safetensors"),
+        "train_agent": Path("models/actor.safetensors"),
+        "evaluate": Path("reports/evaluation.json"),
+    }
+    for name, path in upstream.items():
+        run_id = find_producer(path) if name != stage else None
+        if run_id:
+            tags[f"upstream.{name}"] = run_id
+    return tags
+
+
+def _data_digest(summary: Path) -> str:
+    """The prepared data's digest; empty where there is none, or a damaged one, of which the data's readers speak."""
+    try:
+        return str(json.loads(summary.read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def git_commit() -> str:
+    """The repository's commit, or an empty text outside one."""
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,1 @@
+"""What every training shares: device, precision, threads, layers, optimiser steps, weights, checkpoints, processes."""

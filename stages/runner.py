@@ -1,0 +1,89 @@
+"""How every stage runs: parameters in, one typed function, a tracked run, errors as one sentence."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError
+from lpaint.files import sweep
+from lpaint.runtime.interruption import orderly_end
+from lpaint.runtime.messages import settle, tell
+from lpaint.runtime.params import Params, load_params
+from lpaint.runtime.paths import foreign_code
+from lpaint.runtime.provenance import remember_output
+from lpaint.tracking import NullTracker, Tracker, start_run
+
+_OUTPUT_FOLDERS = ("data", "data/prepared", "models", "reports", "reports/*", "exports")
+Run = Callable[[Params, Tracker], None]
+
+
+def run_stage(
+    name: str, run: Run, outputs: Sequence[Path] = (), together: AbstractContextManager[bool] | None = None
+) -> None:
+    """Run a stage on ``params.yaml`` of the current folder and exit with its documented code.
+
+    Args:
+        name: the stage's name, as in dvc.yaml.
+        run: does the work.
+        outputs: files by whose content later stages find this run.
+        together: joins this process to those that run the stage with it; tells whether this one leads, and reports.
+            None for a stage that is one process's work.
+    """
+    with telling(name), together or _alone(name) as leads:
+        if leads and (code := foreign_code()):
+            advice = "remove .venv here and run make setup"
+            tell(f"warning: {name}: runs the code in {code}, not this repository's; {advice}")
+        for pattern in _OUTPUT_FOLDERS:
+            for folder in Path().glob(pattern):
+                sweep(folder, earlier=True)
+        run_tracked(name, run, outputs, leads)
+
+
+@contextmanager
+def telling(name: str) -> Iterator[None]:
+    """Exit with an error's documented code after one sentence on it; interruptions are told, too."""
+    try:
+        # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
+        with orderly_end():
+            yield
+    except LpaintError as error:
+        _leave(f"error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        _leave(f"{name}: interrupted; run the same command again to go on", ExitCode.INTERRUPTED)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            where = f"{error.filename}: " if error.filename else ""
+            advice = "make room or mend the permissions, then run the same again"
+            _leave(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
+        tell(traceback.format_exc().rstrip())
+        _leave(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNFORESEEN)
+
+
+def _leave(sentence: str, code: ExitCode) -> NoReturn:
+    """Exit with ``code``, whether or not the sentence can be written."""
+    tell(sentence)
+    settle()
+    sys.exit(code)
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[bool]:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ParamsError(f"{name}: is the work of one process; start it by python -m stages.{name}, without torchrun")
+    yield True
+
+
+def run_tracked(name: str, run: Run, outputs: Sequence[Path] = (), leads: bool = True) -> None:
+    """``run_stage`` without the process around it: raises instead of exiting."""
+    params = load_params()
+    if not leads:
+        run(params, NullTracker())
+        return
+    with start_run(name, params) as tracker:
+        run(params, tracker)
+        for path in outputs:
+            remember_output(tracker.run_id, path)

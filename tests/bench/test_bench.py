@@ -1,0 +1,153 @@
+"""Benchmarks at tiny size: that they run, say what they must, and compare like with like. Nothing is timed here."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lpaint.bench.contention import _Training, bench_contention
+from lpaint.bench.gans import bench_gans
+from lpaint.bench.painting import bench_painting
+from lpaint.bench.plain import PlainOptimisation, contiguous
+from lpaint.bench.preparing import bench_preparing
+from lpaint.bench.rendering import bench_rendering
+from lpaint.bench.replaying import bench_replay
+from lpaint.bench.timing import Report, interleaved
+from lpaint.bench.training import _agent, bench_training
+from lpaint.cli import main
+from lpaint.errors import ParamsError, TrainingError
+from lpaint.replay import UniformReplay
+from lpaint.replay.buffer import Transitions, View
+from lpaint.training.device import Compute
+from lpaint.training.optim import Optimisation
+from tests.helpers.tiny import tiny_params, write_params
+
+PLAIN = Compute("cpu", "fp32", 1, compile=False)
+
+
+def test_actions_take_turns_and_warm_ups_do_not_count() -> None:
+    order: list[str] = []
+    medians = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, repeats=3, warm_ups=2)
+    assert "".join(order) == "ababababab"
+    assert set(medians) == {"a", "b"} and min(medians.values()) >= 0
+
+
+def test_a_report_is_a_table_and_json() -> None:
+    report = Report("train", {"batch": 8})
+    report.add("update", 0.25, "s")
+    assert "batch 8" in report.table() and "0.25 s" in report.table()
+    with pytest.raises(ParamsError, match="name another file"):
+        report.save(Path(__file__) / "bench.json")
+    content = json.loads(report.as_json())
+    assert content["figures"] == {"update": {"value": 0.25, "unit": "s"}}
+    assert content["machine"]["cores"] >= 1 and "torch" in content["machine"]["versions"]
+
+
+def _replay(size: int, canvas: int) -> UniformReplay:
+    rng = torch.Generator().manual_seed(1)
+    canvases = [torch.randint(0, 256, (size, 3, canvas, canvas), dtype=torch.uint8, generator=rng) for _ in range(2)]
+    zero = torch.zeros(size, dtype=torch.int64)
+    view = View(torch.randint(40, (size,), generator=rng), zero, zero, zero, zero.bool())
+    replay = UniformReplay(size, canvas, (1, 13))
+    strokes = torch.rand(size, 1, 13, generator=rng)
+    replay.add(Transitions(*canvases, strokes, view, torch.randint(3, (size,), generator=rng)))
+    return replay
+
+
+@pytest.mark.parametrize("renderer", ["exact", "neural"])
+def test_the_plain_update_is_the_same_mathematics(renderer: str) -> None:
+    params = tiny_params(agent={"renderer": renderer, "replay": "uniform"})
+    metrics, gradients, weights = [], [], []
+    for optimisation in (Optimisation(), PlainOptimisation()):
+        agent = _agent(params, PLAIN, optimisation)
+        told = agent.update(_replay(30, params.stroke.canvas), 0.5, 1.0, torch.Generator().manual_seed(2))
+        metrics.append({name: float(value) for name, value in told.items()})
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in agent.actor.parameters()]))
+        assert agent.adversary is not None
+        networks = [agent.actor, agent.critic, agent.adversary.gan]
+        weights.append([value.detach() for network in networks for value in network.parameters()])
+    # The actor is judged by a critic whose first step Adam has made of gradients as small as their rounding.
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-2, abs=5e-3)
+    assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[1].norm()
+    # Adam's first step is a sign: an element's is wrong only where its gradient is no more than rounding.
+    for ours, plain in zip(*weights, strict=True):
+        assert (ours - plain).abs().mean() < 0.1 * params.agent.actor.learning_rate
+
+
+def test_the_plain_update_is_contiguous_throughout() -> None:
+    agent = _agent(tiny_params(agent={"replay": "uniform"}), PLAIN, PlainOptimisation())
+    contiguous(agent.critic)
+    seen: list[bool] = []
+    for module in agent.critic.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].is_contiguous()))
+    agent.update(_replay(30, 16), 0.5, 1.0, torch.Generator().manual_seed(0))
+    assert seen and all(seen)
+
+
+def test_training_is_measured_against_the_plain_one() -> None:
+    report = bench_training(tiny_params(), PLAIN, repeats=1)
+    figures = {row.name: row.value for row in report.rows}
+    assert figures["ratio of plain to ours"] == pytest.approx(figures["plain update"] / figures["update"])
+    assert min(figures.values()) > 0
+
+
+def test_every_other_benchmark_runs(chain: Path) -> None:
+    params = tiny_params()
+    reports = [
+        bench_rendering(PLAIN, repeats=1),
+        bench_replay(params.agent.per, PLAIN, repeats=1),
+        bench_gans(params, PLAIN, repeats=1),
+        bench_preparing(params, 64),
+        bench_painting(chain / "exports/actor.onnx", "cpu", 1, repeats=1),
+    ]
+    for report in reports:
+        assert report.rows and all(row.value > 0 for row in report.rows), report.title
+
+
+def test_contention_is_measured_against_the_fair_share() -> None:
+    report = bench_contention(tiny_params(), repeats=1, busy=(1,), trainings=(2,))
+    figures = {row.name: row.value for row in report.rows}
+    fair = max(1.0, 2 / report.sizes["cores"])
+    assert figures["beside 1 busy: fair slowdown"] == fair == figures["2 trainings: fair slowdown"]
+    assert min(figures.values()) > 0 and len(figures) == 7
+
+
+def test_a_training_that_died_is_told_when_it_is_given_work() -> None:
+    training = _Training()
+    training._process.kill()
+    training._process.wait()
+    with pytest.raises(TrainingError, match="a training ended early"):
+        training.prepare(tiny_params())
+    training.stop()
+
+
+def test_busy_processes_end_with_the_one_that_started_them() -> None:
+    script = (
+        "import os\nfrom lpaint.bench.contention import busy_processes\n"
+        "with busy_processes(1) as [busy]:\n    print(busy.pid, flush=True)\n    os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    process = Path(f"/proc/{int(done.stdout)}")
+    for _ in range(100):
+        if not process.exists() or ") Z " in (process / "stat").read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("the busy process goes on")
+
+
+def test_bench_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    write_params(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as done:
+        main(["bench", "train", "--repeats", "1", "--json", "bench.json"])
+    assert not done.value.code and "ratio of plain to ours" in capsys.readouterr().out
+    assert json.loads(Path("bench.json").read_text())["benchmark"] == "train"
+    with pytest.raises(SystemExit) as done:
+        main(["bench", "train", "--profile", "none"])
+    assert done.value.code == 2 and "profiles" in capsys.readouterr().err
