@@ -20,7 +20,7 @@ from lpaint.renderer.networks import canvas_rasterisers
 from lpaint.runtime.profiles import params_with
 from lpaint.strokes import get_family
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import choose_compute
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def main(
 
     rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute)
     with TemporaryDirectory() as folder:
-        training = AgentTraining(params, prepared, compute, rasterisers, ResumeState(Path(folder)), NullTracker())
+        training = AgentTraining(params, prepared, compute, rasterisers, CheckpointManager(Path(folder)), NullTracker())
         try:
             end = training.run(on_round).progress
         except _EnoughError:

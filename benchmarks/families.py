@@ -23,7 +23,7 @@ from lpaint.runtime.params import Params
 from lpaint.runtime.profiles import params_with
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import Compute, choose_compute
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ def main(
 def pretrain(params: Params, compute: Compute) -> tuple[NeuralRenderer, dict[str, float]]:
     """The family's neural renderer as ``params.renderer`` asks, and its last validation."""
     with TemporaryDirectory() as folder:
-        training = RendererTraining(params, compute, ResumeState(Path(folder)), NullTracker())
+        training = RendererTraining(params, compute, CheckpointManager(Path(folder)), NullTracker())
         training.run()
     return training.network.eval().requires_grad_(False), training.progress.curve[-1]
 
@@ -84,7 +84,7 @@ def train(
 ) -> tuple[AgentTraining, dict[str, Any]]:
     """Train a cell; the finished training and what there is to say of it."""
     with TemporaryDirectory() as folder:
-        training = AgentTraining(params, data, compute, rasterisers, ResumeState(Path(folder)), NullTracker())
+        training = AgentTraining(params, data, compute, rasterisers, CheckpointManager(Path(folder)), NullTracker())
         training.run()
     curve = [{key: row[key] for key in ("update", "seconds", "l2", "reward")} for row in training.progress.curve]
     return training, {

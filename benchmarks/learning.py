@@ -24,7 +24,7 @@ from lpaint.runtime.params import Params, parse_params
 from lpaint.runtime.profiles import params_with
 from lpaint.strokes import get_family
 from lpaint.tracking import FINAL_VALIDATION, start_run
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import Compute, choose_compute
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +129,7 @@ def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, im
     rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute)
     with start_run("study", params) as tracker, TemporaryDirectory() as folder:
         tracker.set_tags({"study": "learning", "cell": name})
-        training = AgentTraining(params, data, compute, rasterisers, ResumeState(Path(folder)), tracker)
+        training = AgentTraining(params, data, compute, rasterisers, CheckpointManager(Path(folder)), tracker)
         training.run()
         progress = training.progress
         strokes, evaluation = judge(training, data, images, BUDGETS)

@@ -27,7 +27,7 @@ from lpaint.runtime.params import Params, parse_params
 from lpaint.runtime.profiles import params_with
 from lpaint.strokes import get_family
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import Compute, choose_compute
 from stages import prepare
 
@@ -67,7 +67,7 @@ def run(params: Params, data: PreparedData, budgets: list[int]) -> dict[str, Any
     compute = choose_compute(params.base)
     rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute)
     with TemporaryDirectory() as folder:
-        training = AgentTraining(params, data, compute, rasterisers, ResumeState(Path(folder)), NullTracker())
+        training = AgentTraining(params, data, compute, rasterisers, CheckpointManager(Path(folder)), NullTracker())
         training.run()
     return {
         "split": "validation",

@@ -18,7 +18,7 @@ from lpaint.plots import save_curves
 from lpaint.renderer.training import RendererProgress, RendererTraining
 from lpaint.runtime.params import Params, load_params
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import Compute, choose_compute
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def train(params: Params, compute: Compute, settings: dict[str, Any]) -> dict[st
     clock: list[float] = []
     with TemporaryDirectory() as folder:
         variant = params.model_copy(update={"renderer": renderer})
-        training = RendererTraining(variant, compute, ResumeState(Path(folder)), NullTracker())
+        training = RendererTraining(variant, compute, CheckpointManager(Path(folder)), NullTracker())
         started = time.process_time()
 
         def note(progress: RendererProgress) -> None:

@@ -13,7 +13,7 @@ from lpaint.renderer.training import RendererTraining
 from lpaint.runtime.params import Params, load_params
 from lpaint.strokes import StrokeFamily, family_names, get_family, pixel_centres
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import choose_compute
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,9 @@ def _train(params: Params, name: str, updates: int) -> RendererTraining:
         }
     )
     with TemporaryDirectory() as folder:
-        training = RendererTraining(variant, choose_compute(params.base), ResumeState(Path(folder)), NullTracker())
+        training = RendererTraining(
+            variant, choose_compute(params.base), CheckpointManager(Path(folder)), NullTracker()
+        )
         training.run()
     return training
 

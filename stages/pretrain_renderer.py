@@ -16,7 +16,7 @@ from lpaint.runtime.params import Params
 from lpaint.runtime.provenance import digest_file
 from lpaint.runtime.resume import first_unfinished
 from lpaint.tracking import Tracker
-from lpaint.training.checkpoint import resume_state
+from lpaint.training.checkpoint import open_checkpoints
 from lpaint.training.device import choose_compute, describe_compute, keep_threads
 from lpaint.training.weights import save_weights
 from stages.runner import run_stage
@@ -41,7 +41,7 @@ def run(params: Params, tracker: Tracker) -> None:
     }
     # Earlier versions named the threads that were found, where as many as there are cores were asked for.
     key = first_unfinished("pretrain_renderer", key, key | {"compute": compute.as_dict()})
-    with resume_state("pretrain_renderer", key) as resume:
+    with open_checkpoints("pretrain_renderer", key) as resume:
         compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
         tracker.resume_from(resume.directory)
         print(f"pretrain_renderer {describe_compute(params.base, compute)}", flush=True)

@@ -11,7 +11,7 @@ from typing import NoReturn
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError
 from lpaint.files import sweep
 from lpaint.runtime.interruption import orderly_end
-from lpaint.runtime.messages import settle, tell
+from lpaint.runtime.messages import flush_streams, notify
 from lpaint.runtime.params import Params, load_params
 from lpaint.runtime.paths import foreign_code
 from lpaint.runtime.provenance import remember_output
@@ -33,10 +33,10 @@ def run_stage(
         together: joins this process to those that run the stage with it; tells whether this one leads, and reports.
             None for a stage that is one process's work.
     """
-    with telling(name), together or _alone(name) as leads:
+    with report_errors(name), together or _alone(name) as leads:
         if leads and (code := foreign_code()):
             advice = "remove .venv here and run make setup"
-            tell(f"warning: {name}: runs the code in {code}, not this repository's; {advice}")
+            notify(f"warning: {name}: runs the code in {code}, not this repository's; {advice}")
         for pattern in _OUTPUT_FOLDERS:
             for folder in Path().glob(pattern):
                 sweep(folder, earlier=True)
@@ -44,7 +44,7 @@ def run_stage(
 
 
 @contextmanager
-def telling(name: str) -> Iterator[None]:
+def report_errors(name: str) -> Iterator[None]:
     """Exit with an error's documented code after one sentence on it; interruptions are told, too."""
     try:
         # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
@@ -59,14 +59,14 @@ def telling(name: str) -> Iterator[None]:
             where = f"{error.filename}: " if error.filename else ""
             advice = "make room or mend the permissions, then run the same again"
             _leave(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
-        tell(traceback.format_exc().rstrip())
+        notify(traceback.format_exc().rstrip())
         _leave(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNFORESEEN)
 
 
 def _leave(sentence: str, code: ExitCode) -> NoReturn:
     """Exit with ``code``, whether or not the sentence can be written."""
-    tell(sentence)
-    settle()
+    notify(sentence)
+    flush_streams()
     sys.exit(code)
 
 

@@ -21,10 +21,10 @@ from lpaint.runtime.resume import first_unfinished
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from lpaint.training import distributed
-from lpaint.training.checkpoint import resume_state
+from lpaint.training.checkpoint import open_checkpoints
 from lpaint.training.device import Compute, choose_compute, describe_compute, keep_threads, use_threads
 from lpaint.training.weights import save_weights
-from stages.runner import run_stage, telling
+from stages.runner import report_errors, run_stage
 
 DATA = Path("data/prepared")
 RENDERER = Path("models/renderer.safetensors")
@@ -40,23 +40,23 @@ def run(params: Params, tracker: Tracker) -> None:
     renderer = digest_file(RENDERER) if params.agent.renderer == "neural" else None
     keys = resume_keys(params, compute, data.digest, renderer)
     # Rank 0 chooses: other machines have resume folders of their own.
-    key = distributed.told_by_first(first_unfinished("train_agent", *keys))
-    with resume_state("train_agent", key, distributed.leads()) as resume:
-        if distributed.leads():
+    key = distributed.broadcast(first_unfinished("train_agent", *keys))
+    with open_checkpoints("train_agent", key, distributed.is_main()) as resume:
+        if distributed.is_main():
             compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
-        distributed.wait_for_first()
-        compute = use_threads(compute, distributed.told_by_first(compute.threads))
-        distributed.agree(keys[0])
+        distributed.wait_for_main()
+        compute = use_threads(compute, distributed.broadcast(compute.threads))
+        distributed.check_equal(keys[0])
         tracker.resume_from(resume.directory)
-        used = compute.as_dict() | {"ranks": distributed.count()}
+        used = compute.as_dict() | {"ranks": distributed.world_size()}
         tracker.log_params({f"compute.{name}": value for name, value in used.items()})
         network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None
         rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
         training = AgentTraining(params, data, compute, rasterisers, resume, tracker)
-        if distributed.leads():
+        if distributed.is_main():
             print(f"train_agent {describe_compute(params.base, compute)}", flush=True)
         result = training.run()
-        if not distributed.leads():
+        if not distributed.is_main():
             return
         _write_curve(result.progress, tracker)
         write_json(REPORT, _report(result.progress, params))
@@ -76,7 +76,7 @@ def resume_keys(params: Params, compute: Compute, data: str, renderer: str | Non
         "data": data,
         "renderer": renderer,
         "compute": compute.key(params.base),
-        "ranks": distributed.count(),
+        "ranks": distributed.world_size(),
     }
     if params.evaluate.protocol != "search":
         key["protocol"] = params.evaluate.protocol
@@ -110,9 +110,9 @@ def _write_curve(progress: Progress, tracker: Tracker) -> None:
 
 
 def main() -> None:
-    with telling("train_agent"):
+    with report_errors("train_agent"):
         distributed.launch("stages.train_agent", load_params().agent.processes)
-    run_stage("train_agent", run, [MODEL], distributed.together())
+    run_stage("train_agent", run, [MODEL], distributed.process_group())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch import nn
 from lpaint.errors import ModelError
 from lpaint.files import is_partial, replacing, sweep, write_json, write_text
 from lpaint.runtime.paths import repository_root, resolve_data_path, resume_directory
-from lpaint.training.checkpoint import generator_state, restore_generator, resume_state
+from lpaint.training.checkpoint import generator_state, open_checkpoints, restore_generator
 from lpaint.training.weights import load_weights, save_weights
 from tests.helpers.checkpoints import last_state
 
@@ -129,23 +129,23 @@ def test_resume_folder_is_keyed_by_the_configuration(tmp_path: Path, monkeypatch
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     folders = []
     for key in ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}):
-        with resume_state("train_agent", key) as resume:
+        with open_checkpoints("train_agent", key) as resume:
             folders.append(resume.directory)
     assert folders[0] == folders[1] != folders[2]
-    with resume_state("pretrain_renderer", {"a": 1, "b": 2}) as resume:
+    with open_checkpoints("pretrain_renderer", {"a": 1, "b": 2}) as resume:
         assert resume.directory not in folders
     assert {folder.parent for folder in folders} == {tmp_path.resolve() / ".lpaint" / "resume"}
 
 
 def test_clearing_keeps_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with resume_state("train_agent", {"seed": 0}) as resume:
+    with open_checkpoints("train_agent", {"seed": 0}) as resume:
         resume.save({"step": 1})
         resume.clear()
         lock = resume.directory.with_suffix(".lock").open()
         with lock, pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with resume_state("train_agent", {"seed": 0}) as resume:
+    with open_checkpoints("train_agent", {"seed": 0}) as resume:
         assert last_state(resume) is None
 
 
@@ -153,7 +153,7 @@ def _hold(root: str, ready: Event, done: Event) -> None:
     import os
 
     os.environ["DVC_ROOT"] = root
-    with resume_state("train_agent", {"seed": 0}):
+    with open_checkpoints("train_agent", {"seed": 0}):
         ready.set()
         done.wait(30)
 
@@ -168,11 +168,11 @@ def test_of_two_processes_with_one_training_the_second_waits(
     other.start()
     try:
         assert ready.wait(60)
-        with resume_state("train_agent", {"seed": 1}):
+        with open_checkpoints("train_agent", {"seed": 1}):
             assert not capsys.readouterr().err, "another training need not wait"
         release = threading.Timer(0.5, done.set)
         release.start()
-        with resume_state("train_agent", {"seed": 0}) as resume:
+        with open_checkpoints("train_agent", {"seed": 0}) as resume:
             assert done.is_set(), "not before the other has ended"
             resume.save({"step": 1})
         expected = f"train_agent: process {other.pid} is running this very training; waiting for it to end"

@@ -16,7 +16,7 @@ from lpaint.data.sources import open_path
 from lpaint.data.sources.arrays import ArraySource
 from lpaint.errors import DataError, LpaintError, ModelError, ParamsError, TrainingError
 from lpaint.runtime.params import load_params
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.weights import load_weights
 from tests.helpers.checkpoints import last_state
 from tests.helpers.mutations import QUICK, SLOW, Damage, cut, damage, mutated
@@ -109,7 +109,7 @@ def test_mutated_prepared_data(name: str, damage: Damage, cut: float, chain: Pat
 @given(damage=damage, cut=cut)
 @QUICK
 def test_mutated_checkpoints(damage: Damage, cut: float, tmp_path: Path) -> None:
-    resume = ResumeState(tmp_path / "train_agent-0f")
+    resume = CheckpointManager(tmp_path / "train_agent-0f")
     resume.clear()
     resume.save({"step": 1, "weights": torch.ones(8)})
     resume.save({"step": 2, "weights": torch.ones(8)})

@@ -140,7 +140,7 @@ class Painter:
         *,
         effort: int = EFFORT,
         size: tuple[int, int] | None = None,
-        ground: tuple[float, float, float] | None = None,
+        background: tuple[float, float, float] | None = None,
         on_progress: Callable[[int], None] | None = None,
         strict: bool = False,
     ) -> Artwork:
@@ -156,7 +156,7 @@ class Painter:
             effort: tiles that the agent is asked about before strokes are chosen; more take longer, with less error. An
                 episode does not choose.
             size: width and height of the painting in pixels; None = the picture's own.
-            ground: red, green and blue of the bare canvas, in [0, 1]; None = as the agent learnt it.
+            background: red, green and blue of the bare canvas, in [0, 1]; None = as the agent learnt it.
             on_progress: called with the number of strokes laid so far.
             strict: refuse a file that is cut off; otherwise it is painted as far as it goes, with a warning.
 
@@ -166,11 +166,11 @@ class Painter:
         """
         if min(1 if strokes is None else strokes, effort, *(size or (1, 1))) < 1:
             raise ParamsError("strokes, effort and the sides of size must be at least 1")
-        read = _picture(picture, ground or WHITE, strict)
+        read = _picture(picture, background or WHITE, strict)
         if read.flaw:
             warnings.warn(f"{picture}: {read.flaw}; it is painted as far as it goes", stacklevel=2)
         wanted = read.size if size is None else (size[1], size[0])
-        plan = Plan(strokes, effort=effort, ground=ground)
+        plan = Plan(strokes, effort=effort, background=background)
         return Artwork(self.model, paint_picture(self.model, read.colour, plan, wanted, on_progress), read.alpha)
 
     def load(self, path: str | Path) -> Artwork:

@@ -21,7 +21,7 @@ from lpaint.renderer.training import RendererProgress, RendererTraining
 from lpaint.runtime.params import Params
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import choose_compute
 from tests.helpers.checkpoints import last_state
 from tests.helpers.commands import DeadTerminal
@@ -35,7 +35,7 @@ class StoppedError(Exception):
 def _agent(params: Params, chain: Path, folder: Path) -> AgentTraining:
     data, compute = PreparedData.load(chain / "data/prepared"), choose_compute(params.base)
     rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=False)
-    return AgentTraining(params, data, compute, rasterisers, ResumeState(folder), NullTracker())
+    return AgentTraining(params, data, compute, rasterisers, CheckpointManager(folder), NullTracker())
 
 
 def _stop_at(update: int) -> Any:
@@ -87,7 +87,9 @@ def test_resumed_renderer_equals_unbroken_one(tmp_path: Path, capsys: pytest.Cap
     params = tiny_params()
 
     def training(folder: str) -> RendererTraining:
-        return RendererTraining(params, choose_compute(params.base), ResumeState(tmp_path / folder), NullTracker())
+        return RendererTraining(
+            params, choose_compute(params.base), CheckpointManager(tmp_path / folder), NullTracker()
+        )
 
     whole = training("whole")
     whole.run()
@@ -104,7 +106,7 @@ def test_resumed_renderer_equals_unbroken_one(tmp_path: Path, capsys: pytest.Cap
 def test_renderer_learns_more_than_the_blank_canvas(tmp_path: Path) -> None:
     settings = {"updates": 400, "batch_size": 32, "validate_every": 400, "validation_strokes": 128}
     params = tiny_params(renderer=settings)
-    training = RendererTraining(params, choose_compute(params.base), ResumeState(tmp_path), NullTracker())
+    training = RendererTraining(params, choose_compute(params.base), CheckpointManager(tmp_path), NullTracker())
     training.run()
     blank = training.draw(training.validation_shapes).square().mean().item()
     assert training.progress.curve[-1]["l2"] < 0.8 * blank
@@ -144,7 +146,7 @@ def test_every_variant_trains(chain: Path, tmp_path: Path, agent: dict[str, Any]
     data, compute = PreparedData.load(chain / "data/prepared"), choose_compute(params.base)
     network = load_renderer(chain / "models/renderer.safetensors") if params.agent.renderer == "neural" else None
     rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
-    training = AgentTraining(params, data, compute, rasterisers, ResumeState(tmp_path), NullTracker())
+    training = AgentTraining(params, data, compute, rasterisers, CheckpointManager(tmp_path), NullTracker())
     start = training.best
     result = training.run()
     assert result.progress.update == 8
@@ -319,7 +321,7 @@ def test_warnings_that_nobody_can_be_told_do_not_end_a_training(
     params = tiny_params(agent={"checkpoint_every": 4})
     with pytest.raises(StoppedError):
         _agent(params, chain, tmp_path).run(_stop_at(12))
-    ResumeState(tmp_path).checkpoints[0].write_bytes(b"damaged")
+    CheckpointManager(tmp_path).checkpoints[0].write_bytes(b"damaged")
     monkeypatch.setattr(sys, "stderr", DeadTerminal())
     training = _agent(params, chain, tmp_path)
     assert training.progress.update == 8
@@ -342,7 +344,9 @@ def test_a_second_signal_stops_at_once(chain: Path, tmp_path: Path) -> None:
 def test_a_signal_ends_the_pretraining_with_a_checkpoint(tmp_path: Path) -> None:
     def training(folder: str) -> RendererTraining:
         params = tiny_params()
-        return RendererTraining(params, choose_compute(params.base), ResumeState(tmp_path / folder), NullTracker())
+        return RendererTraining(
+            params, choose_compute(params.base), CheckpointManager(tmp_path / folder), NullTracker()
+        )
 
     whole = training("whole")
     whole.run()
@@ -360,7 +364,7 @@ def test_a_terminal_that_is_closed_ends_the_pretraining_with_a_checkpoint(
     params = tiny_params(renderer={"validate_every": 7})
 
     def training() -> RendererTraining:
-        return RendererTraining(params, choose_compute(params.base), ResumeState(tmp_path), NullTracker())
+        return RendererTraining(params, choose_compute(params.base), CheckpointManager(tmp_path), NullTracker())
 
     def close(progress: RendererProgress) -> None:
         if progress.update == 13:

@@ -11,6 +11,7 @@ from lpaint.agent.exploration import GaussianNoise, ParameterNoise, build_explor
 from lpaint.agent.networks import ActionCritic, Actor, TwinCritic
 from lpaint.agent.variants import ModelFreeDdpg, Td3
 from lpaint.errors import ParamsError
+from lpaint.training import optim
 from tests.agent.test_ddpg import DEFAULTS, _agent, _Recorder, _settings, _update, _worked_agent
 from tests.agent.test_resume import _agent as _training
 from tests.helpers.tiny import tiny_params
@@ -33,7 +34,7 @@ class _LinearTwin(nn.Module):
 def _td3(**changes: Any) -> Any:
     agent = _worked_agent(Td3, td3={"smoothing": 0.0, "policy_delay": 2} | changes)
     agent.critic, agent.critic_target = _LinearTwin(2.0, 0.1), _LinearTwin(1.0, -0.3)
-    agent.critic_optimiser = agent.optimisation.adam(agent.critic, 1e-3)
+    agent.critic_optimiser = optim.adam(agent.critic, 1e-3)
     return agent
 
 
@@ -93,7 +94,7 @@ class _LinearQ(nn.Module):
 def test_model_free_ddpg_by_hand() -> None:
     agent = _worked_agent(ModelFreeDdpg, critic={"learning_rate": 0.0})
     agent.critic, agent.critic_target = _LinearQ(2.0, 0.5), _LinearQ(1.0, -0.3)
-    agent.critic_optimiser = agent.optimisation.adam(agent.critic, 0.0)
+    agent.critic_optimiser = optim.adam(agent.critic, 0.0)
     replay = _Recorder([0, 1, 2], [1.0, 0.5, 1.0])
     metrics = _update(agent, replay)
     # The stored step: 0 -> 0.2 before white earns 1 - 0.8^2 = 0.36 by strokes of 0.3; the target actor's are 0.6.

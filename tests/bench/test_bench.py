@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 from lpaint.bench.contention import _Training, bench_contention
 from lpaint.bench.gans import bench_gans
 from lpaint.bench.painting import bench_painting
-from lpaint.bench.plain import PlainOptimisation, contiguous
+from lpaint.bench.plain import contiguous, plain_optim
 from lpaint.bench.preparing import bench_preparing
 from lpaint.bench.rendering import bench_rendering
 from lpaint.bench.replaying import bench_replay
@@ -24,7 +25,6 @@ from lpaint.errors import ParamsError, TrainingError
 from lpaint.replay import UniformReplay
 from lpaint.replay.buffer import Transitions, View
 from lpaint.training.device import Compute
-from lpaint.training.optim import Optimisation
 from tests.helpers.tiny import tiny_params, write_params
 
 PLAIN = Compute("cpu", "fp32", 1, compile=False)
@@ -63,9 +63,10 @@ def _replay(size: int, canvas: int) -> UniformReplay:
 def test_the_plain_update_is_the_same_mathematics(renderer: str) -> None:
     params = tiny_params(agent={"renderer": renderer, "replay": "uniform"})
     metrics, gradients, weights = [], [], []
-    for optimisation in (Optimisation(), PlainOptimisation()):
-        agent = _agent(params, PLAIN, optimisation)
-        told = agent.update(_replay(30, params.stroke.canvas), 0.5, 1.0, torch.Generator().manual_seed(2))
+    for steps in (nullcontext(), plain_optim()):
+        with steps:
+            agent = _agent(params, PLAIN)
+            told = agent.update(_replay(30, params.stroke.canvas), 0.5, 1.0, torch.Generator().manual_seed(2))
         metrics.append({name: float(value) for name, value in told.items()})
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in agent.actor.parameters()]))
         assert agent.adversary is not None
@@ -80,7 +81,7 @@ def test_the_plain_update_is_the_same_mathematics(renderer: str) -> None:
 
 
 def test_the_plain_update_is_contiguous_throughout() -> None:
-    agent = _agent(tiny_params(agent={"replay": "uniform"}), PLAIN, PlainOptimisation())
+    agent = _agent(tiny_params(agent={"replay": "uniform"}), PLAIN)
     contiguous(agent.critic)
     seen: list[bool] = []
     for module in agent.critic.modules():

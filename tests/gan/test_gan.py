@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from lpaint.agent.environment import Compositor
 from lpaint.agent.reward import RewardModel
 from lpaint.errors import ParamsError
-from lpaint.gan import Adversary, Gan, build_gan, gan_names, gan_summaries, pair
+from lpaint.gan import DiscriminatorTrainer, Gan, build_gan, gan_names, gan_summaries, pair
 from lpaint.gan.attention import LinearAttention, SelfAttention
-from lpaint.gan.base import slope_norms
+from lpaint.gan.base import gradient_norms
 from lpaint.gan.cramer import Cramer, energy_distance, witness
 from lpaint.gan.dragan import Dragan
 from lpaint.gan.fisher import Fisher
@@ -26,7 +26,6 @@ from lpaint.gan.wgan_gp import WganGp
 from lpaint.runtime.params import Agent, load_params
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.training.device import Compute
-from lpaint.training.optim import Optimisation
 
 DEFAULTS = load_params(Path(__file__).parents[2] / "params.yaml").agent
 CPU = Compute("cpu", "fp32", 1, compile=False)
@@ -54,9 +53,9 @@ def _gan(name: str, seed: int = 0) -> Gan:
     return gan
 
 
-def _adversary(name: str, **discriminator: Any) -> Adversary:
+def _adversary(name: str, **discriminator: Any) -> DiscriminatorTrainer:
     settings = _settings(name, **discriminator)
-    return Adversary(_gan(name), settings.discriminator, settings.adam, CPU, Optimisation())
+    return DiscriminatorTrainer(_gan(name), settings.discriminator, settings.adam, CPU)
 
 
 def _pictures(count: int, side: int = 16) -> Tensor:
@@ -80,7 +79,7 @@ def _toy(count: int = 48) -> tuple[Tensor, Tensor]:
 def test_scores_are_one_a_pair_and_independent_of_the_batch(name: str, side: int) -> None:
     gan = _gan(name).eval()
     pairs = torch.rand(5, 6, side, side, generator=_rng(5))
-    gan.refer(*torch.rand(2, 40, 6, side, side, generator=_rng(6)))
+    gan.update_references(*torch.rand(2, 40, 6, side, side, generator=_rng(6)))
     scores = gan(pairs)
     assert scores.shape == (5,) and scores.dtype == torch.float32
     torch.testing.assert_close(torch.cat([gan(one[None]) for one in pairs]), scores, rtol=1e-4, atol=1e-5)
@@ -168,7 +167,7 @@ def test_the_target_follows_slowly_and_keeps_its_own_buffers(name: str) -> None:
 def test_a_gan_works_in_half_precision(name: str) -> None:
     settings = _settings(name)
     compute = Compute("cpu", "bf16", 1, compile=False)
-    adversary = Adversary(_gan(name), settings.discriminator, settings.adam, compute, Optimisation())
+    adversary = DiscriminatorTrainer(_gan(name), settings.discriminator, settings.adam, compute)
     told = adversary.update(*_toy(8), _rng())
     assert all(torch.isfinite(value).all() for value in told.values())
     assert all(torch.isfinite(value).all() for value in adversary.gan.parameters())
@@ -319,7 +318,7 @@ def test_fishers_second_moments_go_to_one() -> None:
     torch.manual_seed(0)
     settings = DEFAULTS.fisher.model_copy(update={"rho": 0.01, "learning_rate": 1e-3})
     shared = _settings("fisher").discriminator
-    adversary = Adversary(Fisher(PairDiscriminator(4), settings), shared, settings, CPU, Optimisation())
+    adversary = DiscriminatorTrainer(Fisher(PairDiscriminator(4), settings), shared, settings, CPU)
     real, fake = _toy()
     seen = [adversary.update(real, fake, _rng())["gan/constraint"].item() for _ in range(450)]
     assert sum(seen[-100:]) / 100 == pytest.approx(1.0, abs=0.1)
@@ -356,10 +355,10 @@ def test_cramers_references_are_the_newest_pairs_of_either_kind() -> None:
     settings = DEFAULTS.cramer.model_copy(update={"features": 5, "references": 3})
     gan = Cramer(PairDiscriminator(4, 5), settings)
     real, fake = _toy(4)
-    gan.refer(real, fake)
+    gan.update_references(real, fake)
     with torch.no_grad():
         torch.testing.assert_close(gan.real_references, gan.network(real[:3]))
-        gan.refer(real[3:], fake[3:])
+        gan.update_references(real[3:], fake[3:])
         torch.testing.assert_close(gan.fake_references, gan.network(fake[[1, 2, 3]]))
         features = gan.network(real)
     torch.testing.assert_close(gan(real), witness(features, gan.real_references, gan.fake_references))
@@ -484,4 +483,4 @@ def test_the_hinge_by_hand() -> None:
 
 def test_a_score_does_not_depend_on_how_the_slope_is_asked_for() -> None:
     gan = _wgan(_Linear(2.0))
-    torch.testing.assert_close(slope_norms(gan, _pairs()[0]), torch.full((8,), 2.0))
+    torch.testing.assert_close(gradient_norms(gan, _pairs()[0]), torch.full((8,), 2.0))

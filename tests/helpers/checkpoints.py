@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 
 
-def last_state(resume: ResumeState) -> dict[str, Any] | None:
+def last_state(resume: CheckpointManager) -> dict[str, Any] | None:
     """The last good checkpoint's state; None if there is none."""
     found: list[dict[str, Any]] = []
     return found[0] if resume.restore(found.append) else None

@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor, multiprocessing
 
-from lpaint.agent import training as agent_training
+from lpaint.agent import trainer as agent_trainer
 from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
 from lpaint.replay import PrioritizedReplay, Sample, Transitions, UniformReplay
 from lpaint.runtime.params import Params
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import choose_compute
-from lpaint.training.distributed import seed, together
+from lpaint.training.distributed import process_group, rank_seed
 
 
 def in_ranks(count: int, folder: Path, work: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -47,7 +47,7 @@ def _work(environment: dict[str, str], out: Path, work: Callable[..., Any], argu
     os.environ.update(environment, LPAINT_RANKS_TIMEOUT="200")
     torch.set_num_threads(1)
     try:
-        with together():
+        with process_group():
             torch.save(work(*arguments), out)
     except BaseException:
         torch.save(traceback.format_exc(), out)
@@ -65,14 +65,14 @@ def agent_of(params: Params, root: Path, folder: Path) -> AgentTraining:
     """A training on the prepared pictures of ``root``."""
     data, compute = PreparedData.load(root / "data/prepared"), choose_compute(params.base)
     rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=False)
-    return AgentTraining(params, data, compute, rasterisers, ResumeState(folder), NullTracker())
+    return AgentTraining(params, data, compute, rasterisers, CheckpointManager(folder), NullTracker())
 
 
 class Streams:
     """The random streams of two ranks, where one process draws for both: first the one's half of a batch."""
 
     def __init__(self, base: int) -> None:
-        self.parts = [torch.Generator().manual_seed(seed(base, rank)) for rank in range(2)]
+        self.parts = [torch.Generator().manual_seed(rank_seed(base, rank)) for rank in range(2)]
 
 
 class Shards:
@@ -137,10 +137,10 @@ def _concatenated(parts: list[Any]) -> Any:
 @contextmanager
 def as_if_two() -> Iterator[None]:
     """One process draws, keeps and samples what two ranks would; all that it computes is one process's own."""
-    build = agent_training.build_replay
+    build = agent_trainer.build_replay
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agent_training, "build_replay", partial(Shards, build))
-        patch.setattr(agent_training, "generator_state", lambda streams: torch.empty(0))
+        patch.setattr(agent_trainer, "build_replay", partial(Shards, build))
+        patch.setattr(agent_trainer, "generator_state", lambda streams: torch.empty(0))
         for name in ("rand", "randn", "randint", "multinomial"):
             patch.setattr(torch, name, partial(_draw, getattr(torch, name)))
         yield

@@ -370,8 +370,8 @@ def test_a_painting_starts_from_the_models_ground(ground: str) -> None:
 
 def test_a_given_ground_replaces_the_models(trained: OnnxPainter) -> None:
     target = _photograph(20, 30)
-    painted = paint_picture(trained, target, Plan(strokes=3, ground=(1.0, 0.5, 0.0)))
-    assert painted.strokes.ground == (1.0, 0.5, 0.0)
+    painted = paint_picture(trained, target, Plan(strokes=3, background=(1.0, 0.5, 0.0)))
+    assert painted.strokes.background == (1.0, 0.5, 0.0)
     *_, drawn = draw_strokes(trained, painted.strokes, 20, 30)
     np.testing.assert_allclose(drawn, painted.canvas(trained), atol=1e-4)
 

@@ -12,7 +12,7 @@ from lpaint.renderer.networks import NeuralRenderer, build_renderer, load_render
 from lpaint.renderer.training import RendererTraining
 from lpaint.runtime.params import Renderer
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import choose_compute
 from lpaint.training.weights import save_weights
 from tests.helpers.tiny import tiny_params
@@ -114,10 +114,10 @@ def test_losses_and_optimisers_are_those_that_params_accept(tmp_path: Path) -> N
     assert sorted(get_args(Renderer.model_fields["loss"].annotation)) == loss_names()
     for optimiser in get_args(Renderer.model_fields["optimiser"].annotation):
         params = tiny_params(renderer={"optimiser": optimiser, "updates": 2})
-        training = RendererTraining(params, choose_compute(params.base), ResumeState(tmp_path), NullTracker())
+        training = RendererTraining(params, choose_compute(params.base), CheckpointManager(tmp_path), NullTracker())
         training.run()
         assert type(training.optimiser).__name__.lower() == optimiser
-        ResumeState(tmp_path).clear()
+        CheckpointManager(tmp_path).clear()
 
 
 def test_missing_weights_name_the_stage_that_makes_them(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_a_checkpoint_holds_what_is_filled_and_no_more(kind: str) -> None:
         replay.add(_transitions(count))
         file = io.BytesIO()
         torch.save(replay.state_dict()["columns"], file)
-        sizes.append(file.tell())
+        sizes.append(file.notify())
     assert sizes[0] < 10_000 < sizes[1]
 
 

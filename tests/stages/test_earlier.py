@@ -19,7 +19,7 @@ from lpaint.runtime.params import load_params
 from lpaint.runtime.resume import first_unfinished
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState, resume_state
+from lpaint.training.checkpoint import CheckpointManager, open_checkpoints
 from lpaint.training.device import choose_compute
 from stages.train_agent import resume_keys
 
@@ -52,9 +52,9 @@ def test_a_training_on_all_cores_is_found_by_the_number_that_there_were(
     params = params.model_copy(update={"base": params.base.model_copy(update={"threads": 0})})
     keys = resume_keys(params, choose_compute(params.base), "0f", None)
     assert first_unfinished("train_agent", *keys)["compute"]["threads"] == 0
-    with resume_state("train_agent", keys[1]) as earlier:
+    with open_checkpoints("train_agent", keys[1]) as earlier:
         assert first_unfinished("train_agent", *keys) == keys[1]
-        with resume_state("train_agent", keys[0]):
+        with open_checkpoints("train_agent", keys[0]):
             assert first_unfinished("train_agent", *keys) == keys[0]
             earlier.save({"step": 1})
             assert first_unfinished("train_agent", *keys) == keys[1], "a checkpoint is more than a beginning"
@@ -66,7 +66,7 @@ def test_an_interrupted_training_goes_on(chain: Path, tmp_path: Path, capsys: py
     about = json.loads((RESUME / "about.json").read_text())
     key, earlier = resume_keys(params, compute, about["key"]["data"], None)
     assert key == earlier == about["key"], "or its folder would not be found"
-    resume = ResumeState(Path(shutil.copytree(RESUME, tmp_path / RESUME.name)), "train_agent", key)
+    resume = CheckpointManager(Path(shutil.copytree(RESUME, tmp_path / RESUME.name)), "train_agent", key)
     rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=False)
     data = PreparedData.load(chain / "data/prepared")
     training = AgentTraining(params, data, compute, rasterisers, resume, NullTracker())

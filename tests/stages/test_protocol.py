@@ -29,7 +29,7 @@ from lpaint.runtime.params import Params, load_params, parse_params
 from lpaint.runtime.profiles import params_with
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
-from lpaint.training.checkpoint import ResumeState
+from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import Compute, choose_compute
 from tests.helpers.tiny import tiny_params, tiny_values
 
@@ -201,7 +201,7 @@ def test_a_profile_adds_the_protocol_to_a_file_that_is_older(tmp_path: Path) -> 
 def _training(params: Params, chain: Path, folder: Path) -> AgentTraining:
     data, compute = PreparedData.load(chain / "data/prepared"), choose_compute(params.base)
     rasterisers = partial(exact_rasteriser, get_family(params.stroke.family), compiled=False)
-    return AgentTraining(params, data, compute, rasterisers, ResumeState(folder), NullTracker())
+    return AgentTraining(params, data, compute, rasterisers, CheckpointManager(folder), NullTracker())
 
 
 def test_training_validates_by_the_protocol_and_weights_remember_it(chain: Path, tmp_path: Path) -> None:

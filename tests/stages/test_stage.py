@@ -82,14 +82,14 @@ def test_a_stage_keeps_its_code_where_nobody_can_be_told(
 def test_what_python_cannot_flush_at_its_end_does_not_change_the_code(root: Path) -> None:
     script = (
         "from lpaint.errors import DataError\n"
-        "from stages.runner import telling\n"
-        "with telling('prepare'):\n"
+        "from stages.runner import report_errors\n"
+        "with report_errors('prepare'):\n"
         "    print('something')\n"
         "    raise DataError('data: is bad; look')"
     )
     # Buffered as users have it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    environment["PYTHONPATH"] = str(ROOT / "pipeline")
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "pipeline"), str(ROOT)])
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=full, check=False, env=environment)
     assert done.returncode == 5

@@ -16,17 +16,17 @@ from torch import nn
 from lpaint.cli import main
 from lpaint.errors import TrainingError
 from lpaint.runtime.resume import list_unfinished
-from lpaint.training.checkpoint import ResumeState, resume_state
+from lpaint.training.checkpoint import CheckpointManager, open_checkpoints
 from lpaint.training.restore import load_part
 from tests.helpers.checkpoints import last_state
 
 
 @pytest.fixture
-def resume(tmp_path: Path) -> ResumeState:
-    return ResumeState(tmp_path / "train_agent-0f", "train_agent", {"agent": {"gan": "none"}, "seed": 0})
+def resume(tmp_path: Path) -> CheckpointManager:
+    return CheckpointManager(tmp_path / "train_agent-0f", "train_agent", {"agent": {"gan": "none"}, "seed": 0})
 
 
-def test_checkpoint_comes_back_as_it_was(resume: ResumeState) -> None:
+def test_checkpoint_comes_back_as_it_was(resume: CheckpointManager) -> None:
     assert last_state(resume) is None
     resume.save({"step": 3, "tensor": torch.arange(4), "curve": [{"l2": 0.5}]})
     state = last_state(resume)
@@ -36,7 +36,7 @@ def test_checkpoint_comes_back_as_it_was(resume: ResumeState) -> None:
     assert not resume.directory.exists()
 
 
-def test_the_two_newest_are_kept(resume: ResumeState) -> None:
+def test_the_two_newest_are_kept(resume: CheckpointManager) -> None:
     for step in range(12):
         resume.save({"step": step})
     assert [path.name[:17] for path in resume.checkpoints] == ["checkpoint-000012", "checkpoint-000011"]
@@ -45,7 +45,9 @@ def test_the_two_newest_are_kept(resume: ResumeState) -> None:
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "zip", "program", "one bit", "pickle bits"])
-def test_damaged_checkpoint_is_passed_over(resume: ResumeState, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_checkpoint_is_passed_over(
+    resume: CheckpointManager, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     resume.save({"step": 1})
     resume.save({"tensor": torch.zeros(1000)})
     newest = resume.checkpoints[0]
@@ -69,7 +71,7 @@ def test_damaged_checkpoint_is_passed_over(resume: ResumeState, kind: str, capsy
         last_state(resume)
 
 
-def test_a_checkpoint_with_the_right_checksum_is_still_no_program(resume: ResumeState) -> None:
+def test_a_checkpoint_with_the_right_checksum_is_still_no_program(resume: CheckpointManager) -> None:
     from lpaint.runtime.provenance import digest_file
 
     resume.directory.mkdir()
@@ -80,9 +82,9 @@ def test_a_checkpoint_with_the_right_checksum_is_still_no_program(resume: Resume
         last_state(resume)
 
 
-def test_another_trainings_checkpoint_is_refused(resume: ResumeState) -> None:
+def test_another_trainings_checkpoint_is_refused(resume: CheckpointManager) -> None:
     resume.save({"step": 1})
-    other = ResumeState(resume.directory, "train_agent", {"agent": {"gan": "sngan"}, "seed": 0})
+    other = CheckpointManager(resume.directory, "train_agent", {"agent": {"gan": "sngan"}, "seed": 0})
     with pytest.raises(
         TrainingError, match=r"another training, which differs in agent\.gan \(none there, sngan here\)"
     ):
@@ -90,7 +92,7 @@ def test_another_trainings_checkpoint_is_refused(resume: ResumeState) -> None:
 
 
 def test_a_checkpoint_that_does_not_fit_gives_way_to_the_one_before(
-    resume: ResumeState, capsys: pytest.CaptureFixture[str]
+    resume: CheckpointManager, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small, large = nn.Linear(1, 1), nn.Linear(2, 1)
     resume.save({"network": large.state_dict()})
@@ -106,7 +108,7 @@ def test_a_checkpoint_that_does_not_fit_gives_way_to_the_one_before(
 
 
 @pytest.mark.parametrize("error", [KeyError("l2"), TypeError("no"), RuntimeError("no"), AttributeError("no")])
-def test_a_bug_is_not_taken_for_another_version(resume: ResumeState, error: Exception) -> None:
+def test_a_bug_is_not_taken_for_another_version(resume: CheckpointManager, error: Exception) -> None:
     resume.save({"step": 1})
 
     def fail(state: dict[str, Any]) -> None:
@@ -116,7 +118,7 @@ def test_a_bug_is_not_taken_for_another_version(resume: ResumeState, error: Exce
         resume.restore(fail)
 
 
-def test_failed_save_keeps_the_last_checkpoint(resume: ResumeState, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_keeps_the_last_checkpoint(resume: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
     resume.save({"step": 1})
     before = sorted(resume.directory.iterdir())
 
@@ -137,7 +139,7 @@ def test_full_disk(tmp_path: Path) -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=False).returncode:
         pytest.skip("no disk can be mounted here")
     try:
-        resume = ResumeState(disk / "train_agent-0f")
+        resume = CheckpointManager(disk / "train_agent-0f")
         resume.save({"step": 1})
         with pytest.raises(TrainingError, match="no checkpoint can be written there"):
             resume.save({"tensor": torch.zeros(1_000_000)})
@@ -150,11 +152,11 @@ def test_a_training_removes_what_a_killed_one_left_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with resume_state("train_agent", {"seed": 0}) as resume:
+    with open_checkpoints("train_agent", {"seed": 0}) as resume:
         resume.save({"step": 1})
     left = resume.directory / ".lpaint-7-0123abcd.partial.pt"
     left.touch()
-    with resume_state("train_agent", {"seed": 0}) as resume:
+    with open_checkpoints("train_agent", {"seed": 0}) as resume:
         assert not left.exists() and last_state(resume) == {"step": 1}
 
 
@@ -163,7 +165,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     for seed in range(2):
-        with resume_state("train_agent", {"seed": seed}) as resume:
+        with open_checkpoints("train_agent", {"seed": seed}) as resume:
             resume.save({"step": seed}, f"update {seed} of 9")
             about = json.loads((resume.directory / "about.json").read_text())
             (resume.directory / "about.json").write_text(json.dumps(about | {"saved": time.time() - 86400 * seed}))
@@ -191,7 +193,7 @@ def test_resume_state_is_cleaned(root: Path, capsys: pytest.CaptureFixture[str])
     assert "update 1 of 9" in _lpaint(capsys, "clean", "--older-than", "0.5").out
     (state,) = list_unfinished()
     assert state.key == {"seed": 0}
-    with resume_state("train_agent", {"seed": 0}):
+    with open_checkpoints("train_agent", {"seed": 0}):
         assert f"process {os.getpid()}" in _lpaint(capsys, "list").out
         assert "kept" in _lpaint(capsys, "clean", "--all").err
     assert f"removed {state.name}" in _lpaint(capsys, "clean", state.name[:14]).out

@@ -19,9 +19,8 @@ from lpaint.agent.state import Progress
 from lpaint.agent.trainer import AgentTraining
 from lpaint.errors import DataError, MisfitError, ParamsError, TrainingError
 from lpaint.runtime.params import Params
-from lpaint.training import distributed
-from lpaint.training.checkpoint import ResumeState
-from lpaint.training.optim import Optimisation
+from lpaint.training import distributed, optim
+from lpaint.training.checkpoint import CheckpointManager
 from tests.helpers.checkpoints import last_state
 from tests.helpers.ranked import Streams, agent_of, as_if_two, in_ranks
 from tests.helpers.tiny import ROOT, tiny_params, write_params
@@ -70,10 +69,10 @@ def _params(variant: str) -> Params:
 def _steady_adam(patch: pytest.MonkeyPatch) -> None:
     """Where a gradient is nearly 0, Adam divides rounding by rounding; a large epsilon takes that out of account."""
 
-    def adam(self: Optimisation, network: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
+    def adam(network: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
         return torch.optim.Adam(network.parameters(), rate, betas, eps=1e-2)
 
-    patch.setattr(Optimisation, "adam", adam)
+    patch.setattr(optim, "adam", adam)
 
 
 def _learn_in_ranks(root: Path, folder: Path) -> dict[str, Learnt]:
@@ -137,7 +136,7 @@ def test_resumed_ranks_end_with_the_weights_of_unbroken_ones(chain: Path, tmp_pa
         assert stood.update == 8 and ended.update == 16
         # Of all ranks: 4 rounds of 4 environments, 3 steps at each of 2 scales.
         assert ended.transitions == 4 * 4 * 6
-    state = last_state(ResumeState(tmp_path / "resume/parts"))
+    state = last_state(CheckpointManager(tmp_path / "resume/parts"))
     assert state is not None
     first, second = (part["replay"]["columns"]["strokes"] for part in state["ranks"])
     assert first.shape == second.shape and not torch.equal(first, second)
@@ -146,38 +145,38 @@ def test_resumed_ranks_end_with_the_weights_of_unbroken_ones(chain: Path, tmp_pa
 def _talk() -> list[Any]:
     """What two ranks tell each other; the second ends by an error that the first knows nothing of."""
     mine = torch.tensor([[1.0, 4.0], [2.0, 9.0]][distributed.rank()])
-    state = {"common": mine, "ranks": [{"for": 0}, {"for": 1}]} if distributed.leads() else None
-    told = distributed.spread(state, torch.device("cpu"))
+    state = {"common": mine, "ranks": [{"for": 0}, {"for": 1}]} if distributed.is_main() else None
+    told = distributed.scatter_state(state, torch.device("cpu"))
     assert told is not None
-    assert distributed.told_by_first({"mine": distributed.rank()}) == {"mine": 0}
+    assert distributed.broadcast({"mine": distributed.rank()}) == {"mine": 0}
     for misfit in ({"common": 1}, {"ranks": [{}]}):
-        if distributed.leads():
+        if distributed.is_main():
             with pytest.raises(MisfitError, match="processes, and these are 2"):
-                distributed.spread(misfit, torch.device("cpu"))
+                distributed.scatter_state(misfit, torch.device("cpu"))
     with pytest.raises(ParamsError) as odd:
-        distributed.share(5, "agent.batch_size")
+        distributed.per_rank(5, "agent.batch_size")
     strange = ""
     try:
-        distributed.agree({"seed": 0, "data": ["a", "b"][distributed.rank()]})
+        distributed.check_equal({"seed": 0, "data": ["a", "b"][distributed.rank()]})
     except TrainingError as error:
         strange = str(error)
     torch.save(
         [
-            distributed.deviation(mine),
-            distributed.largest(mine),
-            distributed.mean(mine),
-            distributed.whole(mine),
-            distributed.averaged([mine, mine[:1]]),
-            distributed.gather({"rank": distributed.rank()}),
+            distributed.all_reduce_std(mine),
+            distributed.all_reduce_max(mine),
+            distributed.all_reduce_mean(mine),
+            distributed.all_gather(mine),
+            distributed.average_gradients([mine, mine[:1]]),
+            distributed.gather_states({"rank": distributed.rank()}),
             told,
             str(odd.value),
             strange,
         ],
         f"{os.environ['OUT']}/{distributed.rank()}.pt",
     )
-    if not distributed.leads():
+    if not distributed.is_main():
         raise DataError("picture 7: is damaged; delete it")
-    distributed.mean(mine)
+    distributed.all_reduce_mean(mine)
     raise AssertionError("the other rank is gone")
 
 
@@ -201,16 +200,19 @@ def test_ranks_tell_each_other_what_one_process_would_know(tmp_path: Path, monke
 
 def test_one_process_is_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with distributed.together() as leads:
-        assert leads and distributed.count() == 1 and not dist.is_initialized()
+    with distributed.process_group() as leads:
+        assert leads and distributed.world_size() == 1 and not dist.is_initialized()
         value = torch.ones(2, requires_grad=True)
-        assert all(tell(value) is value for tell in (distributed.mean, distributed.whole, distributed.largest))
-        assert distributed.seed(5, 0) == 5 != distributed.seed(5, 1)
+        assert all(
+            reduce(value) is value
+            for reduce in (distributed.all_reduce_mean, distributed.all_gather, distributed.all_reduce_max)
+        )
+        assert distributed.rank_seed(5, 0) == 5 != distributed.rank_seed(5, 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LPAINT_RANKS_TIMEOUT", "soon")
     with (
         pytest.raises(ParamsError, match="LPAINT_RANKS_TIMEOUT is 'soon'; give a whole number"),
-        distributed.together(),
+        distributed.process_group(),
     ):
         pass
 

@@ -50,7 +50,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Any:
     found = dist.HashStore()
     for number, process in enumerate((os.getpid(), os.getppid())):
         found.set(f"lpaint/rank{number}", f"{platform.node()} {process}")
-    monkeypatch.setattr(session, "count", lambda: 2)
+    monkeypatch.setattr(session, "world_size", lambda: 2)
     monkeypatch.setattr(session, "rank", lambda: 0)
     return found
 
@@ -140,7 +140,7 @@ _JOB = """
 import os, signal, sys, time
 from lpaint.training.distributed import session, watch
 from lpaint.errors import TrainingError
-from stages.runner import telling
+from stages.runner import report_errors
 
 session.choose_backend = lambda: BACKEND
 join = session._join
@@ -148,7 +148,7 @@ join = session._join
 session._join = lambda backend, timeout: join("gloo", timeout)
 watch._BETWEEN, watch._GRACE = 0.1, 0.5
 BACKEND = "cpu:gloo,cuda:nccl"
-with telling("train_agent"), session.together() as leads:
+with report_errors("train_agent"), session.process_group() as leads:
     if leads:
         WHAT
     else:

@@ -20,11 +20,11 @@ from lpaint.agent.environment import Compositor
 from lpaint.agent.reward import RewardModel
 from lpaint.agent.schedule import learning_rate
 from lpaint.agent.targets import Pictures
-from lpaint.gan import Adversary, pair
+from lpaint.gan import DiscriminatorTrainer, pair
 from lpaint.replay import Sample, UniformReplay
 from lpaint.runtime.params import Agent
+from lpaint.training import optim
 from lpaint.training.device import Compute
-from lpaint.training.optim import Optimisation, frozen_copy
 from lpaint.training.restore import entry, load_part
 
 Metrics = dict[str, Tensor]
@@ -53,7 +53,6 @@ class Ddpg:
         actor, critic: fresh networks; a critic may give several values [C, B], of which goals take the least.
         adversary: the GAN, or None where ``agent.gan`` is none.
         compute: device and precision.
-        optimisation: how networks take their steps.
 
     ``show`` gives it pictures to learn on; it must be called before the first update.
     """
@@ -66,17 +65,15 @@ class Ddpg:
         settings: Agent,
         actor: nn.Module,
         critic: nn.Module,
-        adversary: Adversary | None,
+        adversary: DiscriminatorTrainer | None,
         compute: Compute,
-        optimisation: Optimisation | None = None,
     ) -> None:
         self.settings, self.compute = settings, compute
-        self.optimisation = optimisation or Optimisation()
         self.actor, self.critic = actor.to(compute.torch_device), critic.to(compute.torch_device)
-        self.actor_target, self.critic_target = frozen_copy(self.actor), frozen_copy(self.critic)
+        self.actor_target, self.critic_target = optim.frozen_copy(self.actor), optim.frozen_copy(self.critic)
         self.train()
-        self.actor_optimiser = self.optimisation.adam(self.actor, settings.actor.learning_rate)
-        self.critic_optimiser = self.optimisation.adam(self.critic, settings.critic.learning_rate)
+        self.actor_optimiser = optim.adam(self.actor, settings.actor.learning_rate)
+        self.critic_optimiser = optim.adam(self.critic, settings.critic.learning_rate)
         self.adversary = adversary
         self.reward = RewardModel(settings.reward, adversary.target if adversary else None, compute.torch_device)
         self.discount = settings.discount**settings.bundle
@@ -144,11 +141,11 @@ class Ddpg:
         if self.has_critic:
             metrics |= self._update_critic(state, sample, replay, rng)
             if due:
-                self.optimisation.follow(self.critic_target, self.critic, self.settings.tau)
+                optim.polyak_update(self.critic_target, self.critic, self.settings.tau)
         if due:
             metrics |= self._update_actor(even)
             online = self.settings.target_norm == "online"
-            self.optimisation.follow(self.actor_target, self.actor, self.settings.tau, buffers=online)
+            optim.polyak_update(self.actor_target, self.actor, self.settings.tau, buffers=online)
         self.updates += 1
         return metrics
 
@@ -202,7 +199,7 @@ class Ddpg:
         error = goal - value
         assert error.shape[1:] == sample.weights.shape, "a [B, 1] loss would broadcast against weights [B]"
         loss = (sample.weights * error.square()).sum(0).mean()
-        norm = self.optimisation.descend(
+        norm = optim.optimizer_step(
             loss, list(self.critic.parameters()), self.critic_optimiser, self.settings.max_gradient_norm
         )
         # One priority a transition; where there are two critics, the mean of what either is wrong by.
@@ -242,7 +239,7 @@ class Ddpg:
         worth, metrics = self._worth(state)
         loss = -worth.mean()
         parameters = list(self.actor.parameters())
-        norm = self.optimisation.descend(loss, parameters, self.actor_optimiser, self.settings.max_gradient_norm)
+        norm = optim.optimizer_step(loss, parameters, self.actor_optimiser, self.settings.max_gradient_norm)
         return {"losses/actor": loss.detach(), "actor/gradient_norm": norm} | metrics
 
     def _worth(self, state: State) -> tuple[Tensor, Metrics]:

@@ -38,7 +38,7 @@ class RoundMetrics:
         absent = torch.zeros_like(next(iter(self._rows[0].values())), dtype=torch.float32)
         # Here, and in ``check_weights``, a round waits for the device; nowhere else.
         values = torch.stack([torch.stack([row.get(name, absent).float() for name in names]) for row in self._rows])
-        values = distributed.mean(values).cpu()
+        values = distributed.all_reduce_mean(values).cpu()
         bad = ~(values.abs() < _LARGEST)
         if bad.any():
             row, column = torch.nonzero(bad)[0].tolist()

@@ -86,7 +86,7 @@ class ParameterNoise(Exploration):
     def adapt(self, state: State) -> dict[str, Tensor]:
         """Let sigma follow how far the last round's copy strayed."""
         seen = state.before, state.target, state.step / self.settings.max_steps
-        distance = distributed.mean((self.policy(*seen) - self.agent.policy(*seen)).square().mean()).sqrt()
+        distance = distributed.all_reduce_mean((self.policy(*seen) - self.agent.policy(*seen)).square().mean()).sqrt()
         nearer, factor = distance < self.settings.noise.std, self.settings.noise.adaptation
         self.sigma *= torch.where(nearer, factor, 1 / factor)
         return {"exploration/sigma": self.sigma.clone(), "exploration/distance": distance}

@@ -3,21 +3,19 @@
 from lpaint.agent.ddpg import Ddpg
 from lpaint.agent.networks import ActionCritic, Actor, Critic, TwinCritic
 from lpaint.agent.variants import ModelFreeDdpg, Td3
-from lpaint.gan import Adversary, build_gan
+from lpaint.gan import DiscriminatorTrainer, build_gan
 from lpaint.runtime.params import Agent
 from lpaint.training.device import Compute
-from lpaint.training.optim import Optimisation
 
 _RULES: dict[str, type[Ddpg]] = {"ddpg": Ddpg, "td3": Td3, "model_free_ddpg": ModelFreeDdpg}
 
 
-def build_agent(settings: Agent, actor: Actor, compute: Compute, optimisation: Optimisation | None = None) -> Ddpg:
+def build_agent(settings: Agent, actor: Actor, compute: Compute) -> Ddpg:
     """The learner that ``settings.algorithm`` names, around ``actor``; its other networks are fresh.
 
     Raises:
         ParamsError: there is no such GAN.
     """
-    optimisation = optimisation or Optimisation()
     width, thresholds = settings.critic.width, settings.thresholds
     critic: Critic | TwinCritic | ActionCritic
     if settings.algorithm == "td3":
@@ -27,5 +25,5 @@ def build_agent(settings: Agent, actor: Actor, compute: Compute, optimisation: O
     else:
         critic = Critic(width, thresholds)
     gan = build_gan(settings)
-    adversary = Adversary(gan, settings.discriminator, settings.adam, compute, optimisation) if gan else None
-    return _RULES[settings.algorithm](settings, actor, critic, adversary, compute, optimisation)
+    adversary = DiscriminatorTrainer(gan, settings.discriminator, settings.adam, compute) if gan else None
+    return _RULES[settings.algorithm](settings, actor, critic, adversary, compute)

@@ -56,7 +56,7 @@ class RewardModel:
     @torch.no_grad()
     def _observe(self, gain: Tensor) -> None:
         """Let the running scale follow; bias-corrected, so the first batch sets it."""
-        square = distributed.mean(gain.square().mean())
+        square = distributed.all_reduce_mean(gain.square().mean())
         self._observed += 1
         rate = torch.maximum(1 / self._observed, torch.full_like(self._observed, 0.01))
         self.mean_square += rate * (square - self.mean_square)

@@ -25,12 +25,12 @@ from lpaint.painting.engine.search import paint_as_trained
 from lpaint.plots import sheet
 from lpaint.replay import Sample, build_replay
 from lpaint.runtime.interruption import deferred
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 from lpaint.runtime.params import Params
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import Tracker
 from lpaint.training import distributed
-from lpaint.training.checkpoint import ResumeState, generator_state, restore_generator
+from lpaint.training.checkpoint import CheckpointManager, generator_state, restore_generator
 from lpaint.training.device import Compute, peak_memory
 from lpaint.training.restore import MisfitError, copy_into, entry, load_dataclass, load_part
 
@@ -62,11 +62,11 @@ class AgentTraining:
         data: PreparedData,
         compute: Compute,
         rasteriser: Callable[[int], Rasteriser],
-        resume: ResumeState,
+        resume: CheckpointManager,
         tracker: Tracker,
     ) -> None:
         self.params, self.compute = params, compute
-        shares = {name: distributed.share(getattr(params.agent, name), f"agent.{name}") for name in _SHARED}
+        shares = {name: distributed.per_rank(getattr(params.agent, name), f"agent.{name}") for name in _SHARED}
         self.settings = params.agent.model_copy(update=shares)
         self.resume, self.tracker = resume, tracker
         device, seed = compute.torch_device, params.base.seed
@@ -78,11 +78,11 @@ class AgentTraining:
         self.agent = build_agent(self.settings, self.actor, compute)
         self._images = place_images(data.images, device)
         tracker.set_tags({"data.pictures": placement(self._images)})
-        if distributed.leads():
+        if distributed.is_main():
             print(f"pictures: {data.images.nbytes / 2**20:,.0f} MiB, {placement(self._images)}", flush=True)
         self._train = torch.from_numpy(data.split("train").copy())
         self._family = family
-        self.rng = torch.Generator(device).manual_seed(distributed.seed(seed, distributed.rank()))
+        self.rng = torch.Generator(device).manual_seed(distributed.rank_seed(seed, distributed.rank()))
         self.exploration = build_exploration(self.agent, self.settings, self.rng)
         rows = data.split("validation")[: self.settings.validation.images]
         self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
@@ -90,10 +90,10 @@ class AgentTraining:
         self.best = self._actor_state()
         if not self._restore():
             self._set_canvas(self._canvas())
-        elif distributed.leads():
+        elif distributed.is_main():
             print(f"resumed at update {self.progress.update}", flush=True)
         networks = self.agent.networks()
-        distributed.copy_first([value for network in networks for value in network.state_dict().values()])
+        distributed.broadcast_tensors([value for network in networks for value in network.state_dict().values()])
 
     def run(self, on_round: Callable[[Progress], None] | None = None) -> TrainingResult:
         """Train to ``agent.updates``; ``on_round`` is called after each round and may raise to stop.
@@ -105,9 +105,9 @@ class AgentTraining:
             KeyboardInterrupt: somebody asked for the end.
         """
         total = self.settings.updates
-        hidden = not (distributed.leads() and sys.stderr.isatty())
+        hidden = not (distributed.is_main() and sys.stderr.isatty())
         bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=hidden)
-        promise = "train_agent: ends with a checkpoint after this round" if distributed.leads() else ""
+        promise = "train_agent: ends with a checkpoint after this round" if distributed.is_main() else ""
         with bar, deferred(promise) as interruption:
             while self.progress.update < total:
                 started, before = time.perf_counter(), self.progress.update
@@ -124,16 +124,16 @@ class AgentTraining:
                     self._log(metrics, done - before, time.perf_counter() - started)
                 if self._passed(before, self.settings.validation.every):
                     self._estimate_statistics()
-                    if distributed.leads():
+                    if distributed.is_main():
                         self._validate()
-                if distributed.anywhere(interruption.requested):
+                if distributed.any_rank(interruption.requested):
                     self._save()
                     raise KeyboardInterrupt
                 if self._passed(before, self.settings.checkpoint_every):
                     self._save_if_possible()
                 if on_round is not None:
                     on_round(self.progress)
-        distributed.copy_first(list(self.best.values()))
+        distributed.broadcast_tensors(list(self.best.values()))
         self.actor.load_state_dict(self.best)
         return TrainingResult(self.actor.eval(), self.actor_settings, self.progress)
 
@@ -147,7 +147,7 @@ class AgentTraining:
         for transitions in rollout(self.pictures, self.painter, self.exploration.policy, self.settings, self.rng):
             self.replay.add(transitions)
         self.progress.rounds += 1
-        self.progress.transitions += self.settings.round_transitions * distributed.count()
+        self.progress.transitions += self.settings.round_transitions * distributed.world_size()
         if self.progress.rounds < self.settings.warmup_rounds:
             return {}
         logged = RoundMetrics(self.progress.update)
@@ -218,7 +218,7 @@ class AgentTraining:
                 f"agent.max_gradient_norm{other}"
             )
         self.progress.setbacks = setbacks
-        tell(
+        notify(
             f"train_agent: the training diverged: {divergence}; it goes on from update {self.progress.update} with "
             f"learning rates divided by {2**setbacks}"
         )
@@ -232,7 +232,7 @@ class AgentTraining:
         if not self.settings.actor.average:
             return
         # A stream of its own: how often a training is validated must not change it.
-        number = self.progress.update * distributed.count() + distributed.rank()
+        number = self.progress.update * distributed.world_size() + distributed.rank()
         rng = torch.Generator(self.compute.torch_device).manual_seed(number)
         states = (
             self.agent.state(self.replay.sample_evenly(self.settings.batch_size, rng))
@@ -269,7 +269,7 @@ class AgentTraining:
         self.tracker.log_metrics(metrics | charts, self.progress.update)
         shown = min(8, len(targets))
         self.tracker.log_image("validation", sheet([list(targets[:shown]), list(canvas[:shown])]), self.progress.update)
-        tell(
+        notify(
             f"update {row['update']}: L2 {row['l2']:.5f}, reward {row['reward']:.4f} at {budget} strokes, "
             f"{row['seconds']:.0f} s",
             tqdm.write,
@@ -291,11 +291,11 @@ class AgentTraining:
             self._save()
         except TrainingError as error:
             # A later one may succeed, and hours of training are worth more than the means to repeat them.
-            tell(f"warning: {error}; the training goes on")
+            notify(f"warning: {error}; the training goes on")
 
     def _save(self) -> None:
-        parts = distributed.gather({"replay": self.replay.state_dict(), "rng": generator_state(self.rng)})
-        if not distributed.leads():
+        parts = distributed.gather_states({"replay": self.replay.state_dict(), "rng": generator_state(self.rng)})
+        if not distributed.is_main():
             return
         state = {
             "progress": vars(self.progress),
@@ -312,7 +312,7 @@ class AgentTraining:
         Raises:
             TrainingError: there are checkpoints, and none can be used.
         """
-        if distributed.leads():
+        if distributed.is_main():
             return self.resume.restore(self._offer) or self._offer(None)
         while True:
             try:
@@ -327,7 +327,7 @@ class AgentTraining:
         Raises:
             MisfitError: it does not fit on one of the ranks.
         """
-        state = distributed.spread(state, torch.device("cpu"))
+        state = distributed.scatter_state(state, torch.device("cpu"))
         if state is None:
             return False
         misfit = None
@@ -335,7 +335,7 @@ class AgentTraining:
             self._load(state)
         except MisfitError as error:
             misfit = error
-        if distributed.anywhere(misfit is not None):
+        if distributed.any_rank(misfit is not None):
             raise misfit or MisfitError("not on another rank")
         return True
 

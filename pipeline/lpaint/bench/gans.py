@@ -7,10 +7,9 @@ from torch import Tensor
 
 from lpaint.bench.timing import Report, interleaved
 from lpaint.bench.training import waiting
-from lpaint.gan import Adversary, build_gan, gan_names, pair
+from lpaint.gan import DiscriminatorTrainer, build_gan, gan_names, pair
 from lpaint.runtime.params import Params
 from lpaint.training.device import Compute
-from lpaint.training.optim import Optimisation
 
 
 def bench_gans(params: Params, compute: Compute, repeats: int) -> Report:
@@ -24,7 +23,7 @@ def bench_gans(params: Params, compute: Compute, repeats: int) -> Report:
         torch.manual_seed(0)
         gan = build_gan(chosen)
         assert gan is not None
-        adversary = Adversary(gan, chosen.discriminator, chosen.adam, compute, Optimisation())
+        adversary = DiscriminatorTrainer(gan, chosen.discriminator, chosen.adam, compute)
         actions[f"update, {name}"] = _updating(adversary, after, target, rng)
         actions[f"reward, {name}"] = _rewarding(adversary, before, after, target)
     seconds = interleaved(actions, repeats, waiting(compute))
@@ -35,11 +34,13 @@ def bench_gans(params: Params, compute: Compute, repeats: int) -> Report:
     return report
 
 
-def _updating(adversary: Adversary, after: Tensor, target: Tensor, rng: torch.Generator) -> Callable[[], object]:
+def _updating(
+    adversary: DiscriminatorTrainer, after: Tensor, target: Tensor, rng: torch.Generator
+) -> Callable[[], object]:
     return lambda: adversary.update(pair(target, target), pair(after, target), rng)
 
 
-def _rewarding(adversary: Adversary, before: Tensor, after: Tensor, target: Tensor) -> Callable[[], object]:
+def _rewarding(adversary: DiscriminatorTrainer, before: Tensor, after: Tensor, target: Tensor) -> Callable[[], object]:
     painted = after.clone().requires_grad_()
 
     def ask() -> Tensor:

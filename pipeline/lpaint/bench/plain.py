@@ -1,52 +1,57 @@
-"""The update without any of what makes it fast: the yardstick of ``lpaint bench train``."""
+"""Slow, textbook versions of what makes a training update fast: the baseline of ``lpaint bench train``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from lpaint.training.optim import Optimisation, copy_buffers
+from lpaint.training import optim
 
 
-class PlainOptimisation(Optimisation):
-    """Steps as one first writes them.
+def plain_adam(network: nn.Module, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
+    """``optim.adam``, one tensor at a time."""
+    return torch.optim.Adam(network.parameters(), learning_rate, betas, foreach=False)
 
-    Every loss is propagated to every weight that it touches, wanted or not; Adam and the target networks are updated a
-    tensor at a time.
-    """
 
-    def adam(
-        self, network: nn.Module, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)
-    ) -> torch.optim.Adam:
-        """See ``Optimisation.adam``."""
-        return torch.optim.Adam(network.parameters(), learning_rate, betas, foreach=False)
+def plain_optimizer_step(
+    loss: Tensor, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, max_norm: float = 0.0
+) -> Tensor:
+    """``optim.optimizer_step`` with a backward pass through every weight, needed or not."""
+    optimizer.zero_grad()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm if max_norm else float("inf"), foreach=False)
+    optimizer.step()
+    return norm
 
-    def descend(
-        self, loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, limit: float = 0.0
-    ) -> Tensor:
-        """See ``Optimisation.descend``; here the critic and the discriminator get gradients that nobody reads."""
-        optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, limit if limit else float("inf"), foreach=False)
-        optimiser.step()
-        return norm
 
-    @torch.no_grad()
-    def follow(self, slow: nn.Module, fast: nn.Module, rate: float, *, buffers: bool = True) -> None:
-        """See ``Optimisation.follow``."""
-        for slow_parameter, parameter in zip(slow.parameters(), fast.parameters(), strict=True):
-            slow_parameter.copy_(slow_parameter * (1 - rate) + parameter * rate)
-        if buffers:
-            copy_buffers(slow, fast)
+@torch.no_grad()
+def plain_polyak_update(average: nn.Module, online: nn.Module, rate: float, *, buffers: bool = True) -> None:
+    """``optim.polyak_update``, one tensor at a time."""
+    for slow, fast in zip(average.parameters(), online.parameters(), strict=True):
+        slow.copy_(slow * (1 - rate) + fast * rate)
+    if buffers:
+        optim.copy_buffers(average, online)
+
+
+@contextmanager
+def plain_optim() -> Iterator[None]:
+    """Replace the functions of ``lpaint.training.optim`` by the plain ones while the block runs."""
+    fast = optim.adam, optim.optimizer_step, optim.polyak_update
+    optim.adam, optim.optimizer_step, optim.polyak_update = plain_adam, plain_optimizer_step, plain_polyak_update
+    try:
+        yield
+    finally:
+        optim.adam, optim.optimizer_step, optim.polyak_update = fast
 
 
 def contiguous(network: nn.Module) -> None:
-    """Make a network keep its weights, and take its pictures, in torch's default memory format."""
+    """Make a network keep its weights, and take its images, in torch's default memory format."""
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stubs leave it out
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_pre_hook(_no_format)
+            module.register_forward_pre_hook(_contiguous_inputs)
 
 
-def _no_format(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _contiguous_inputs(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(value.contiguous() for value in inputs)

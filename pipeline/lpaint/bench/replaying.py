@@ -1,4 +1,4 @@
-"""``lpaint bench replay``: what drawing a batch and telling its errors costs, by replay and by its size."""
+"""``lpaint bench replay``: what drawing a batch and report_errors its errors costs, by replay and by its size."""
 
 from collections.abc import Callable
 from typing import Any

@@ -9,14 +9,13 @@ from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.factory import build_agent
 from lpaint.agent.networks import Actor
 from lpaint.agent.targets import Pictures, place_images
-from lpaint.bench.plain import PlainOptimisation, contiguous
+from lpaint.bench.plain import contiguous, plain_optim
 from lpaint.bench.timing import Report, interleaved
 from lpaint.renderer.networks import build_renderer, canvas_rasterisers, renderer_settings
 from lpaint.replay import UniformReplay, build_replay
 from lpaint.runtime.params import Params
 from lpaint.strokes import get_family
 from lpaint.training.device import Compute
-from lpaint.training.optim import Optimisation
 
 _PICTURES = 256
 # A step costs the same wherever it stands in its episode.
@@ -30,14 +29,12 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     """
     settings, canvas, device = params.agent, params.stroke.canvas, compute.torch_device
     plain = Compute(compute.device, "fp32", compute.threads, compile=False)
-    agents = {
-        "update": _agent(params, compute, Optimisation()),
-        "plain update": _agent(params, plain, PlainOptimisation()),
-    }
-    for network in agents["plain update"].networks():
+    agent = _agent(params, compute)
+    with plain_optim():
+        plain_agent = _agent(params, plain)
+    for network in plain_agent.networks():
         contiguous(network)
     rng = torch.Generator(device).manual_seed(0)
-    agent = agents["update"]
     steps = min(settings.max_steps, _MOST_STEPS)
     shortened = settings.model_copy(update={"max_steps": steps})
     episode = shortened.round_transitions
@@ -49,7 +46,15 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
             replay.add(transitions)
 
     play()
-    actions: dict[str, Callable[[], object]] = {name: _updating(made, replay, rng) for name, made in agents.items()}
+
+    def update_plainly() -> None:
+        with plain_optim():
+            plain_agent.update(replay, 0.5, 1.0, rng)
+
+    actions: dict[str, Callable[[], object]] = {
+        "update": _updating(agent, replay, rng),
+        "plain update": update_plainly,
+    }
     actions[f"round of {episode} transitions"] = play
     seconds = interleaved(actions, repeats, waiting(compute))
     sizes = {
@@ -75,7 +80,7 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
 def prepare_update(params: Params, compute: Compute) -> Callable[[], object]:
     """An update of a fresh agent on one step's transitions, at the sizes of ``params``."""
     settings, device = params.agent, compute.torch_device
-    agent, rng = _agent(params, compute, Optimisation()), torch.Generator(device).manual_seed(0)
+    agent, rng = _agent(params, compute), torch.Generator(device).manual_seed(0)
     one_step = settings.model_copy(update={"max_steps": 1})
     action = settings.bundle, get_family(params.stroke.family).parameters
     sizes = one_step.round_transitions, params.stroke.canvas, action
@@ -90,7 +95,7 @@ def waiting(compute: Compute) -> Callable[[], None]:
     return torch.cuda.synchronize if compute.device == "cuda" else lambda: None
 
 
-def _agent(params: Params, compute: Compute, optimisation: Optimisation) -> Ddpg:
+def _agent(params: Params, compute: Compute) -> Ddpg:
     settings, canvas = params.agent, params.stroke.canvas
     family = get_family(params.stroke.family)
     torch.manual_seed(0)
@@ -104,7 +109,7 @@ def _agent(params: Params, compute: Compute, optimisation: Optimisation) -> Ddpg
     if settings.renderer == "neural":
         network = build_renderer(renderer_settings(params.renderer, params.stroke)).eval()
     painter = Compositor(family, canvas_rasterisers(family, compute, network)(canvas), settings.fit_colours)
-    agent = build_agent(settings, actor, compute, optimisation)
+    agent = build_agent(settings, actor, compute)
     agent.show(pictures, painter)
     return agent
 

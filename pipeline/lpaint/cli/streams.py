@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from lpaint.errors import ExitCode, StreamError
-from lpaint.runtime.messages import silence
+from lpaint.runtime.messages import discard_output
 
 
 def prepare() -> None:
@@ -49,7 +49,7 @@ def complain(text: str) -> None:
     try:
         typer.echo(text, err=True)
     except (OSError, ValueError):
-        silence(sys.stderr)
+        discard_output(sys.stderr)
 
 
 def settle(code: int) -> int:
@@ -61,7 +61,7 @@ def settle(code: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        silence(sys.stdout)
+        discard_output(sys.stdout)
         if code == ExitCode.OK:
             if not isinstance(error, BrokenPipeError):
                 complain(f"error: standard output: cannot be written ({error.strerror or error})")
@@ -70,5 +70,5 @@ def settle(code: int) -> int:
         if sys.stderr is not None:
             sys.stderr.flush()
     except OSError:
-        silence(sys.stderr)
+        discard_output(sys.stderr)
     return code

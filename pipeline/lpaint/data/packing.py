@@ -26,7 +26,7 @@ from lpaint.data.progress import Meter
 from lpaint.data.sources import Source
 from lpaint.data.worker import Decoded, Worker, employ, wait_for_orphans, work, write_at
 from lpaint.errors import DataError
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 
 if TYPE_CHECKING:
     from lpaint.runtime.params import Data
@@ -111,7 +111,7 @@ class _Packing:
         journal = Journal(path, key)
         why = self._doubt(journal)
         if why:
-            tell(f"{path.parent}: {why}; starting over")
+            notify(f"{path.parent}: {why}; starting over")
             journal.close()
             path.unlink()
             return Journal(path, key)

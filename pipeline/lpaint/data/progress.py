@@ -5,7 +5,7 @@ import time
 
 from tqdm import tqdm
 
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 
 _EVERY = 30.0
 
@@ -36,7 +36,7 @@ class Meter:
             self._told = now
             rate = (self._done - self._before) / (now - self._started)
             left = duration((self._total - self._done) / rate)
-            tell(f"{self._work}: {self._done:,} of {self._total:,} images, {rate:,.0f} images/s, {left} left")
+            notify(f"{self._work}: {self._done:,} of {self._total:,} images, {rate:,.0f} images/s, {left} left")
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -1,12 +1,13 @@
 """Discriminators that reward the agent, registered by the name that ``agent.gan`` takes.
 
-A GAN (``base.Gan``) is a network and a loss; an ``Adversary`` trains one and keeps the slow copy that gives the reward.
+A GAN (``base.Gan``) is a network and a loss. A ``DiscriminatorTrainer`` trains it and keeps the Polyak average that
+gives the reward.
 """
 
 from collections.abc import Callable
 
 from lpaint.errors import ParamsError
-from lpaint.gan.adversary import Adversary
+from lpaint.gan.adversary import DiscriminatorTrainer
 from lpaint.gan.attention import LinearAttention, SelfAttention
 from lpaint.gan.base import Gan
 from lpaint.gan.cramer import Cramer
@@ -17,7 +18,7 @@ from lpaint.gan.networks import PairDiscriminator, SpectralDiscriminator, pair
 from lpaint.gan.wgan_gp import WganGp
 from lpaint.runtime.params import Agent
 
-__all__ = ["Adversary", "Gan", "build_gan", "gan_names", "gan_summaries", "pair"]
+__all__ = ["DiscriminatorTrainer", "Gan", "build_gan", "gan_names", "gan_summaries", "pair"]
 
 
 def _published(agent: Agent, outputs: int = 1) -> PairDiscriminator:

@@ -8,12 +8,12 @@ from torch import Tensor
 from lpaint.gan.base import Gan, Metrics
 from lpaint.gan.networks import renew_spectral_norms
 from lpaint.runtime.params import Adam, Discriminator
+from lpaint.training import optim
 from lpaint.training.device import Compute
-from lpaint.training.optim import Optimisation, frozen_copy
 from lpaint.training.restore import load_part
 
 
-class Adversary:
+class DiscriminatorTrainer:
     """Trains ``gan`` on what the agent paints.
 
     ``target`` is its Polyak average, whose score is the reward: were the reward the network's own, it would change
@@ -23,17 +23,14 @@ class Adversary:
         gan: a fresh GAN.
         settings: what all GANs share; ``adam``: what its own section says of the optimiser.
         compute: device and precision.
-        optimisation: how optimisers and averages take their steps.
     """
 
-    def __init__(
-        self, gan: Gan, settings: Discriminator, adam: Adam, compute: Compute, optimisation: Optimisation
-    ) -> None:
-        self.settings, self.compute, self.optimisation = settings, compute, optimisation
+    def __init__(self, gan: Gan, settings: Discriminator, adam: Adam, compute: Compute) -> None:
+        self.settings, self.compute = settings, compute
         self.gan = gan.to(compute.torch_device)
-        self.target = frozen_copy(self.gan)
+        self.target = optim.frozen_copy(self.gan)
         first, second = adam.betas
-        self.optimiser = optimisation.adam(self.gan, adam.learning_rate, (first, second))
+        self.optimiser = optim.adam(self.gan, adam.learning_rate, (first, second))
 
     def update(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> Metrics:
         """One step on real and fake pairs [B, 6, S, S], and the target's after it; scalars to log.
@@ -41,14 +38,14 @@ class Adversary:
         A frozen GAN learns nothing, but is still shown what its scores refer to.
         """
         if self.settings.frozen:
-            self._refer(real, fake)
+            self._update_references(real, fake)
             return {}
         with self.compute.autocast():
             loss, metrics = self.gan.loss(real, fake, rng)
-        self.optimisation.descend(loss, list(self.gan.parameters()), self.optimiser)
+        optim.optimizer_step(loss, list(self.gan.parameters()), self.optimiser)
         self.gan.stepped(metrics)
         self._follow()
-        self._refer(real, fake)
+        self._update_references(real, fake)
         return {"losses/discriminator": loss.detach()} | {f"gan/{name}": value for name, value in metrics.items()}
 
     def synchronise(self) -> None:
@@ -73,9 +70,9 @@ class Adversary:
 
     def _follow(self) -> None:
         # Singular vectors and references are the target's own.
-        self.optimisation.follow(self.target, self.gan, self.settings.tau, buffers=False)
+        optim.polyak_update(self.target, self.gan, self.settings.tau, buffers=False)
         renew_spectral_norms(self.target)
 
-    def _refer(self, real: Tensor, fake: Tensor) -> None:
+    def _update_references(self, real: Tensor, fake: Tensor) -> None:
         with self.compute.autocast():
-            self.target.refer(real, fake)
+            self.target.update_references(real, fake)

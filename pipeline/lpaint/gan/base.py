@@ -39,11 +39,11 @@ class Gan(nn.Module, ABC):
     def stepped(self, metrics: Metrics) -> None:
         """Called after each optimiser step with what the loss logged."""
 
-    def refer(self, real: Tensor, fake: Tensor) -> None:
+    def update_references(self, real: Tensor, fake: Tensor) -> None:
         """Called with each batch [B, 6, S, S], before scores are asked for, for scores that are relative to others."""
 
 
-def slope_norms(score: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+def gradient_norms(score: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     """Length of a score's gradient at pairs [B, 6, S, S], over all six channels: [B], differentiable."""
     at = at.detach().requires_grad_()
     (slope,) = torch.autograd.grad(score(at).sum(), at, create_graph=True)
@@ -51,7 +51,7 @@ def slope_norms(score: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     return (slope.flatten(1).square().sum(1) + 1e-12).sqrt()
 
 
-def between(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
     """Random points on the lines between real and fake pairs: e real + (1 - e) fake, one e in [0, 1] a pair."""
     mix = torch.rand(len(real), 1, 1, 1, generator=generator, device=real.device)
     return mix * real + (1 - mix) * fake

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lpaint.gan.base import Gan, Metrics, between, slope_norms
+from lpaint.gan.base import Gan, Metrics, gradient_norms, interpolate
 from lpaint.runtime.params import CramerSettings
 from lpaint.training import distributed
 
@@ -38,21 +38,21 @@ class Cramer(Gan):
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """See ``Gan.loss``."""
-        on_real, on_fake = (distributed.whole(self._features(pairs)) for pairs in (real, fake))
+        on_real, on_fake = (distributed.all_gather(self._features(pairs)) for pairs in (real, fake))
         distance = energy_distance(on_real, on_fake)
-        slopes = slope_norms(
-            lambda pairs: witness(self._features(pairs), on_real, on_fake), between(real, fake, generator)
+        slopes = gradient_norms(
+            lambda pairs: witness(self._features(pairs), on_real, on_fake), interpolate(real, fake, generator)
         )
         penalty = (slopes - 1).square().mean()
         loss = -distance + self.settings.gradient_penalty * penalty
         return loss, {"energy_distance": distance.detach(), "gradient_penalty": penalty.detach()}
 
     @torch.no_grad()
-    def refer(self, real: Tensor, fake: Tensor) -> None:
+    def update_references(self, real: Tensor, fake: Tensor) -> None:
         """Take the batch's features as the newest references; a small batch replaces only the oldest ones."""
         count = min(len(real), self.settings.references)
         for references, pairs in ((self.real_references, real), (self.fake_references, fake)):
-            newest = distributed.whole(self._features(pairs[:count]))[: len(references)]
+            newest = distributed.all_gather(self._features(pairs[:count]))[: len(references)]
             references.copy_(torch.cat([references[len(newest) :], newest]))
 
     def _features(self, pairs: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lpaint.gan.base import Gan, Metrics, slope_norms
+from lpaint.gan.base import Gan, Metrics, gradient_norms
 from lpaint.runtime.params import DraganSettings
 from lpaint.training import distributed
 
@@ -26,8 +26,8 @@ class Dragan(Gan):
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """See ``Gan.loss``."""
         noise = torch.randn(real.shape, generator=generator, device=real.device)
-        around = real + self.settings.perturbation * distributed.deviation(real) * noise
-        penalty = (slope_norms(self, around) - 1).square().mean()
+        around = real + self.settings.perturbation * distributed.all_reduce_std(real) * noise
+        penalty = (gradient_norms(self, around) - 1).square().mean()
         on_real, on_fake = self(real), self(fake)
         logistic = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
         loss = logistic + self.settings.gradient_penalty * penalty

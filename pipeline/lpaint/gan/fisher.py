@@ -28,7 +28,7 @@ class Fisher(Gan):
         """See ``Gan.loss``."""
         on_real, on_fake = self(real), self(fake)
         distance = on_real.mean() - on_fake.mean()
-        constraint = distributed.mean((on_real.square().mean() + on_fake.square().mean()) / 2)
+        constraint = distributed.all_reduce_mean((on_real.square().mean() + on_fake.square().mean()) / 2)
         excess = constraint - 1
         # A copy: the multiplier takes its step before the graph is gone.
         lagrangian = distance - self.multiplier.clone() * excess - self.settings.rho / 2 * excess.square()

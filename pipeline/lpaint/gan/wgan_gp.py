@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lpaint.gan.base import Gan, Metrics, between, slope_norms
+from lpaint.gan.base import Gan, Metrics, gradient_norms, interpolate
 from lpaint.runtime.params import WganGpSettings
 
 
@@ -22,7 +22,7 @@ class WganGp(Gan):
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """See ``Gan.loss``."""
-        penalty = (slope_norms(self, between(real, fake, generator)) - 1).square().mean()
+        penalty = (gradient_norms(self, interpolate(real, fake, generator)) - 1).square().mean()
         distance = self(real).mean() - self(fake).mean()
         loss = -distance + self.settings.gradient_penalty * penalty
         return loss, {"wasserstein": distance.detach(), "gradient_penalty": penalty.detach()}

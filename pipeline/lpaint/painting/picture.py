@@ -27,16 +27,16 @@ class Plan:
     """How to spend strokes: ``strokes`` as the model was trained, or with ``divide`` above 0 evenly, ``steps`` a tile.
 
     ``strokes``: None = as many as the model's episode has, or DEFAULT_STROKES of a model that searches; see
-    ``paint_as_trained``. ``steps``: bundles. ``effort``: how picky the search is; see ``paint_by_error``. ``ground``:
-    red, green and blue of the bare canvas, in [0, 1]; None = as the model learnt it. ``order``: ``painted``, or
-    ``large-first``, which lays strokes of larger frames first and changes the painting a little.
+    ``paint_as_trained``. ``steps``: bundles. ``effort``: how picky the search is; see ``paint_by_error``.
+    ``background``: red, green and blue of the bare canvas, in [0, 1]; None = as the model learnt it.
+    ``order``: ``painted``, or ``large-first``: strokes of larger frames first, which changes the painting a little.
     """
 
     strokes: int | None = None
     divide: int = 0
     steps: int = 5
     effort: int = EFFORT
-    ground: tuple[float, float, float] | None = None
+    background: tuple[float, float, float] | None = None
     order: str = "painted"
 
     def total(self, model: PaintingModel) -> int:
@@ -84,10 +84,10 @@ def paint_picture(
     if max(height, width) > WORKING_SIDE:
         working = resize(picture[None], *scaled(height, width, WORKING_SIDE))[0]
     if plan.divide:
-        painting = paint_grid(model, working, plan.divide, plan.steps, on_progress, plan.ground)
+        painting = paint_grid(model, working, plan.divide, plan.steps, on_progress, plan.background)
     else:
         budgets = [plan.total(model)]
-        painting = paint_as_trained(model, working[None], budgets, on_progress, plan.effort, plan.ground)
+        painting = paint_as_trained(model, working[None], budgets, on_progress, plan.effort, plan.background)
     strokes = painting.strokes[0]
     if plan.order == "large-first":
         strokes = strokes.large_first()

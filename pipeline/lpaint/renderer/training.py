@@ -14,11 +14,11 @@ from lpaint.errors import TrainingError
 from lpaint.renderer.losses import get_loss
 from lpaint.renderer.networks import NeuralRenderer, build_renderer, renderer_settings
 from lpaint.runtime.interruption import deferred
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 from lpaint.runtime.params import Params
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import Tracker
-from lpaint.training.checkpoint import ResumeState, generator_state, restore_generator
+from lpaint.training.checkpoint import CheckpointManager, generator_state, restore_generator
 from lpaint.training.device import Compute
 from lpaint.training.restore import entry, load_dataclass, load_part
 
@@ -46,7 +46,7 @@ class RendererTraining:
     opacity, and no such plateau.
     """
 
-    def __init__(self, params: Params, compute: Compute, resume: ResumeState, tracker: Tracker) -> None:
+    def __init__(self, params: Params, compute: Compute, resume: CheckpointManager, tracker: Tracker) -> None:
         self.settings, self.compute, self.resume, self.tracker = params.renderer, compute, resume, tracker
         self.device = compute.torch_device
         self.family = get_family(params.stroke.family)
@@ -127,7 +127,7 @@ class RendererTraining:
         self.tracker.log_metrics(
             {"losses/train_l2": train_l2, "validation/l1": l1, "validation/l2": l2}, self.progress.update
         )
-        tell(f"update {self.progress.update}: validation L1 {l1:.5f}, L2 {l2:.5f}", tqdm.write)
+        notify(f"update {self.progress.update}: validation L1 {l1:.5f}, L2 {l2:.5f}", tqdm.write)
 
     def _save(self) -> None:
         if not all(torch.isfinite(value).all() for value in self._recent):

@@ -197,7 +197,7 @@ class PrioritizedReplay(UniformReplay):
         probability = self.tree[indices] / total
         weights = torch.where(self._errorless(indices), 0.0, (self.size * probability) ** -beta)
         # A batch may hold errorless transitions alone; then there is nothing to scale.
-        largest = distributed.largest(weights.max()).clamp(min=torch.finfo(weights.dtype).tiny)
+        largest = distributed.all_reduce_max(weights.max()).clamp(min=torch.finfo(weights.dtype).tiny)
         return self._gather(indices, (weights / largest).float())
 
     def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
@@ -207,7 +207,7 @@ class PrioritizedReplay(UniformReplay):
                 f"errors have shape {tuple(errors.shape)}, indices {tuple(indices.shape)}; both must be [B]"
             )
         raw = errors.detach().abs().double() + self.epsilon
-        self.largest = torch.maximum(self.largest, distributed.largest(raw.max()))
+        self.largest = torch.maximum(self.largest, distributed.all_reduce_max(raw.max()))
         # All pairs of a batch are few, and nothing here has to wait for the device to count what is unique.
         same = indices[:, None] == indices
         merged = torch.where(same, raw, 0.0).amax(1)

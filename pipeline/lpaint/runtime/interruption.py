@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 
 # What asks a process to end: the system, and a terminal that is closed.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -56,7 +56,7 @@ def deferred(promise: str) -> Iterator[Interruption]:
         interruption.requested = True
         if promise:
             # After SIGHUP there may be no terminal.
-            tell(f"\n{promise}; once more to stop at once")
+            notify(f"\n{promise}; once more to stop at once")
 
     with _handling(note, signal.SIGINT, *_ENDING):
         yield interruption

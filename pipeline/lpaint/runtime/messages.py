@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 
-def tell(text: str, write: Callable[..., Any] = print, stream: TextIO | None = None) -> None:
+def notify(text: str, write: Callable[..., Any] = print, stream: TextIO | None = None) -> None:
     """Write a line; where that is not possible, there is nobody to tell.
 
     Args:
@@ -27,7 +27,7 @@ def tell(text: str, write: Callable[..., Any] = print, stream: TextIO | None = N
         target.flush()
 
 
-def settle() -> None:
+def flush_streams() -> None:
     """Flush the standard streams before the process ends with a code that it must keep.
 
     Python flushes them again at its end, and where that fails the exit code is another.
@@ -38,10 +38,10 @@ def settle() -> None:
         try:
             stream.flush()
         except (OSError, ValueError):
-            silence(stream)
+            discard_output(stream)
 
 
-def silence(stream: TextIO) -> None:
+def discard_output(stream: TextIO) -> None:
     """Send what a stream still holds to nowhere."""
     # A stream that has no file, or is closed, holds nothing.
     with suppress(OSError, ValueError):

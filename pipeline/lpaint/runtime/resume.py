@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from lpaint.errors import ParamsError
 from lpaint.files import sweep, write_json
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 from lpaint.runtime.paths import resume_directory
 
 # In such a folder: what people want to know of it.
@@ -43,7 +43,7 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
     with directory.with_suffix(".lock").open("a+") as lock:
         if not _take(lock):
             lock.seek(0)
-            tell(f"{stage}: process {lock.read().strip()} is running this very {work}; waiting for it to end")
+            notify(f"{stage}: process {lock.read().strip()} is running this very {work}; waiting for it to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Its end took the folder along.
             directory.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lpaint.errors import DataError
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 from lpaint.tracking.events import EventFile, Kept
 from lpaint.tracking.mlflow_store import RunMissingError, Store, reason
 from lpaint.tracking.outbox import RefusedError, Replay
@@ -60,4 +60,4 @@ def _import_one(store: Store, file: EventFile, kept: Kept) -> tuple[str, bool]:
 
 
 def _report(error: RefusedError) -> None:
-    tell(f"warning: {error}")
+    notify(f"warning: {error}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lpaint.files import write_text
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 from lpaint.tracking.base import NullTracker, Tracker
 from lpaint.tracking.events import Event, EventFile, Payload, now, start_event, tracking_file
 
@@ -82,7 +82,7 @@ class JsonlTracker:
         except OSError as error:
             if not self._reported:
                 self._reported = True
-                tell(
+                notify(
                     f"warning: {self.path} cannot be written ({error}); the stage goes on, what cannot be kept is lost"
                 )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 from lpaint.runtime.paths import repository_root
 from lpaint.tracking.events import Event
 from lpaint.tracking.relocation import ARTIFACTS, follow, former_root
@@ -180,7 +180,7 @@ def _follow_the_repository() -> None:
             raise
         done = f"MLflow looks for artifacts where this repository was, and mlflow.db cannot be changed ({error})"
     if done:
-        tell(f"note: {done}")
+        notify(f"note: {done}")
 
 
 def own_store_exists(uri: str | None) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lpaint.files import write_text
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 from lpaint.tracking.base import NullTracker, Tracker
 from lpaint.tracking.events import Event, EventFile, Payload, now, start_event, tracking_file
 from lpaint.tracking.mlflow_store import AwayError, RunMissingError, Store
@@ -251,4 +251,4 @@ class MlflowTracker:
     def _say_once(self, what: str, sentence: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            tell(sentence)
+            notify(sentence)

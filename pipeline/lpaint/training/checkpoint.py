@@ -18,7 +18,7 @@ import torch
 
 from lpaint.errors import TrainingError
 from lpaint.files import replacing
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 from lpaint.runtime.provenance import digest_file, git_commit
 from lpaint.runtime.resume import resume_folder, take_note
 from lpaint.training.restore import MisfitError
@@ -27,7 +27,7 @@ _NAME = re.compile(r"checkpoint-(\d{6})-([0-9a-f]{16})\.pt")
 _KEPT = 2
 
 
-class ResumeState:
+class CheckpointManager:
     """The checkpoints of one training in their own folder.
 
     Args:
@@ -85,7 +85,7 @@ class ResumeState:
         problem = ""
         for path in self.checkpoints:
             if problem:
-                tell(f"{problem}; going on from the one before it")
+                notify(f"{problem}; going on from the one before it")
             content, problem = _read(path)
             if content is None:
                 continue
@@ -115,14 +115,14 @@ class ResumeState:
         if content["commit"] != now:
             was = content["commit"][:10] or "no commit"
             sentence = f"the checkpoint was made by the code of {was}, and this is {now[:10] or 'no commit'}"
-            tell(sentence, stream=sys.stdout)
+            notify(sentence, stream=sys.stdout)
 
 
 @contextmanager
-def resume_state(stage: str, key: dict[str, Any], owns: bool = True) -> Iterator[ResumeState]:
+def open_checkpoints(stage: str, key: dict[str, Any], owns: bool = True) -> Iterator[CheckpointManager]:
     """The resume state for ``stage`` under a configuration ``key``; see ``lpaint.runtime.resume.resume_folder``."""
     with resume_folder(stage, key, owns=owns) as directory:
-        yield ResumeState(directory, stage, key)
+        yield CheckpointManager(directory, stage, key)
 
 
 def generator_state(generator: torch.Generator) -> torch.Tensor:

@@ -34,12 +34,14 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W], in the precision of ``input``."""
-        if not self.training or distributed.count() == 1:
+        if not self.training or distributed.world_size() == 1:
             return super().forward(input)
         # Given running statistics of that precision, torch measures in float32, too.
         unused = torch.zeros(self.num_features, device=input.device)
-        mean, variance = distributed.pooled(*torch.batch_norm_update_stats(input.detach(), unused, unused.clone(), 0.0))
-        self._observe(mean, variance, distributed.count() * input.numel() // self.num_features)
+        mean, variance = distributed.pooled_moments(
+            *torch.batch_norm_update_stats(input.detach(), unused, unused.clone(), 0.0)
+        )
+        self._observe(mean, variance, distributed.world_size() * input.numel() // self.num_features)
         out: Tensor = _Normalised.apply(input, self.weight, self.bias, mean, variance, self.eps)
         return out
 
@@ -74,7 +76,7 @@ class _Normalised(torch.autograd.Function):
         x, scale, mean, variance = ctx.saved_tensors
         constants = slope, x, scale, mean, variance, None, None, False, ctx.eps, [True, True, True]
         by_x, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(*constants)
-        means = distributed.mean(torch.stack([by_scale, by_shift])) * len(mean) / x.numel()
+        means = distributed.all_reduce_mean(torch.stack([by_scale, by_shift])) * len(mean) / x.numel()
         to_scale, to_shift = -means * scale * (variance + ctx.eps).rsqrt()
         common = F.batch_norm(x, mean, variance, to_scale, to_shift, eps=ctx.eps)
         return by_x + common, by_scale, by_shift, None, None, None

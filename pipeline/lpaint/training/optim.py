@@ -1,4 +1,7 @@
-"""How networks take a step: optimisers, gradients, and the slow copies that follow."""
+"""Optimizer steps: Adam, gradients with respect to selected parameters, and Polyak averages of networks.
+
+Callers use these functions through the module, ``optim.optimizer_step(...)``, so that a benchmark can replace them.
+"""
 
 import copy
 from typing import TypeVar
@@ -11,46 +14,46 @@ from lpaint.training import distributed
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Optimisation:
-    """The fast way: fused Adam, gradients of the wanted parameters alone, averages of all tensors at once."""
-
-    def adam(
-        self, network: nn.Module, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)
-    ) -> torch.optim.Adam:
-        """Adam for a network's parameters."""
-        return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
-
-    def descend(
-        self, loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, limit: float = 0.0
-    ) -> Tensor:
-        """One optimiser step on ``parameters`` only, clipped to norm ``limit`` if above 0; returns the gradient's norm.
-
-        Gradients are asked of these parameters alone: the networks that a loss passes through get no backward pass of
-        their weights. They are averaged over the ranks of a training before the norm is taken.
-        """
-        gradients = distributed.averaged(torch.autograd.grad(loss, parameters))
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            # torch's fused Adam on the CPU pairs elements by their order in memory, whatever the strides say.
-            same = gradient.stride() == parameter.stride()
-            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
-        norm = nn.utils.clip_grad_norm_(parameters, limit if limit else float("inf"))
-        optimiser.step()
-        return norm
-
-    @torch.no_grad()
-    def follow(self, slow: nn.Module, fast: nn.Module, rate: float, *, buffers: bool = True) -> None:
-        """Polyak averaging of parameters; ``buffers`` (running statistics of batch norm) are copied, or left alone."""
-        torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), rate)
-        if buffers:
-            copy_buffers(slow, fast)
+def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
+    """Fused Adam for all parameters of a network."""
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
 
 
-def copy_buffers(slow: nn.Module, fast: nn.Module) -> None:
-    """Give ``slow`` the buffers of ``fast``."""
-    for mine, theirs in zip(slow.buffers(), fast.buffers(), strict=True):
+def optimizer_step(
+    loss: Tensor, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, max_norm: float = 0.0
+) -> Tensor:
+    """Minimise a scalar ``loss`` by one optimizer step on ``parameters``; returns the gradient norm before clipping.
+
+    Gradients are computed for ``parameters`` only: other networks that the loss passes through get none. Gradients are
+    averaged over all ranks of a training, then scaled down to the norm ``max_norm`` if that is above 0.
+    """
+    gradients = distributed.average_gradients(torch.autograd.grad(loss, parameters))
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        # torch's fused Adam on the CPU pairs elements by their order in memory and ignores the strides.
+        same = gradient.stride() == parameter.stride()
+        parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm if max_norm else float("inf"))
+    optimizer.step()
+    return norm
+
+
+@torch.no_grad()
+def polyak_update(average: nn.Module, online: nn.Module, rate: float, *, buffers: bool = True) -> None:
+    """Move the parameters of ``average`` towards those of ``online``: average += rate * (online - average).
+
+    ``buffers``: also copy the buffers, such as the running statistics of batch norm.
+    """
+    torch._foreach_lerp_(list(average.parameters()), list(online.parameters()), rate)
+    if buffers:
+        copy_buffers(average, online)
+
+
+def copy_buffers(target: nn.Module, source: nn.Module) -> None:
+    """Copy the buffers of ``source`` into ``target``, a network of the same structure."""
+    for mine, theirs in zip(target.buffers(), source.buffers(), strict=True):
         mine.copy_(theirs)
 
 
 def frozen_copy(network: Network) -> Network:
-    """A copy in evaluation mode that asks for no gradients."""
+    """A deep copy in evaluation mode whose parameters need no gradient."""
     return copy.deepcopy(network).requires_grad_(False).eval()

@@ -55,13 +55,13 @@ class PaintingModel(Protocol):
 class Strokes:
     """Strokes in painting order.
 
-    ``frames``: [N, 4], top, left, height and width in the unit square; ``values``: [N, P] in [0, 1]; ``ground``: red,
-    green and blue of the bare canvas, in [0, 1].
+    ``frames``: [N, 4], top, left, height and width in the unit square; ``values``: [N, P] in [0, 1];
+    ``background``: red, green and blue of the bare canvas, in [0, 1].
     """
 
     frames: np.ndarray
     values: np.ndarray
-    ground: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -69,7 +69,7 @@ class Strokes:
     def large_first(self) -> "Strokes":
         """The same strokes, those of larger frames first; frames of one size keep their order."""
         order = np.argsort(-np.round(self.frames[:, 2] * self.frames[:, 3], 6), kind="stable")
-        return Strokes(self.frames[order], self.values[order], self.ground)
+        return Strokes(self.frames[order], self.values[order], self.background)
 
 
 @dataclass
@@ -85,11 +85,11 @@ class Painting:
 
 @dataclass
 class Easel:
-    """Canvases in work and what is on them. ``ground`` [B, 3] is the bare canvases' colour."""
+    """Canvases in work and what is on them. ``background`` [B, 3] is the bare canvases' colour."""
 
     target: np.ndarray
     canvas: np.ndarray
-    ground: np.ndarray
+    background: np.ndarray
     budgets: list[int]
     used: np.ndarray
     snapshots: dict[int, np.ndarray]
@@ -107,16 +107,18 @@ class Easel:
     ) -> "Easel":
         """Bare canvases for ``target`` [B, 3, H, W], of colour ``given``, or as ``model.start`` says."""
         count = len(target)
-        ground = target.mean((2, 3)) if model.start == "mean" else np.full((count, 3), float(model.start == "white"))
+        background = (
+            target.mean((2, 3)) if model.start == "mean" else np.full((count, 3), float(model.start == "white"))
+        )
         if given is not None:
-            ground = np.tile(np.array(given), (count, 1))
+            background = np.tile(np.array(given), (count, 1))
         canvas = np.empty_like(target)
-        canvas[:] = ground[:, :, None, None]
+        canvas[:] = background[:, :, None, None]
         snapshots = {budget: canvas.copy() for budget in budgets}
         frames: list[list[np.ndarray]] = [[] for _ in range(count)]
         values: list[list[np.ndarray]] = [[] for _ in range(count)]
         return cls(
-            target, canvas, ground, sorted(budgets), np.zeros(count, int), snapshots, frames=frames, values=values
+            target, canvas, background, sorted(budgets), np.zeros(count, int), snapshots, frames=frames, values=values
         )
 
     @property
@@ -204,7 +206,7 @@ class Easel:
                 np.array(values, np.float32).reshape(-1, width),
                 (float(red), float(green), float(blue)),
             )
-            for frames, values, (red, green, blue) in zip(self.frames, self.values, self.ground, strict=True)
+            for frames, values, (red, green, blue) in zip(self.frames, self.values, self.background, strict=True)
         ]
         return Painting(self.snapshots, strokes)
 

@@ -68,7 +68,7 @@ def paint_as_trained(
     budgets: Sequence[int],
     on_progress: Callable[[int], None] | None = None,
     effort: int = EFFORT,
-    ground: tuple[float, float, float] | None = None,
+    background: tuple[float, float, float] | None = None,
 ) -> Painting:
     """Paint pictures within a budget of strokes by the protocol that the model was trained for.
 
@@ -81,7 +81,7 @@ def paint_as_trained(
 
     Args and returned value: as in ``paint_by_error``; ``effort`` matters to the search alone.
     """
-    easel = Easel.start(model, target, budgets, ground)
+    easel = Easel.start(model, target, budgets, background)
     if model.protocol == "episode":
         _paint_episode(model, easel, on_progress)
     return _search(model, easel, effort, on_progress).finish()
@@ -106,7 +106,7 @@ def paint_by_error(
     budgets: Sequence[int],
     on_progress: Callable[[int], None] | None = None,
     effort: int = EFFORT,
-    ground: tuple[float, float, float] | None = None,
+    background: tuple[float, float, float] | None = None,
 ) -> Painting:
     """Paint pictures within a budget of strokes, where the remaining error is largest.
 
@@ -123,12 +123,12 @@ def paint_by_error(
         budgets: stroke counts at which to keep the canvases; the largest ends the painting.
         on_progress: called with the least number of strokes that any picture has.
         effort: tiles that the model is asked about before strokes are chosen.
-        ground: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.start`` says.
+        background: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.start`` says.
 
     Returns:
         Snapshots at each budget (fewer strokes where nothing more helped) and the strokes.
     """
-    return _search(model, Easel.start(model, target, budgets, ground), effort, on_progress).finish()
+    return _search(model, Easel.start(model, target, budgets, background), effort, on_progress).finish()
 
 
 def _search(model: PaintingModel, easel: Easel, effort: int, on_progress: Callable[[int], None] | None) -> Easel:
@@ -218,7 +218,7 @@ def paint_grid(
     divide: int,
     steps: int,
     on_progress: Callable[[int], None] | None = None,
-    ground: tuple[float, float, float] | None = None,
+    background: tuple[float, float, float] | None = None,
 ) -> Painting:
     """Paint one picture evenly: ``steps`` steps on the whole, then ``steps`` steps on each tile of a grid.
 
@@ -232,10 +232,10 @@ def paint_grid(
         divide: tiles a side; 1 = the whole picture only.
         steps: bundles on the whole picture, and on each tile.
         on_progress: called with the number of strokes tried so far.
-        ground: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.start`` says.
+        background: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.start`` says.
     """
     _, height, width = target.shape
-    easel = Easel.start(model, target[None], [steps * model.bundle * (1 + divide * divide)], ground)
+    easel = Easel.start(model, target[None], [steps * model.bundle * (1 + divide * divide)], background)
     grid = [Box(0, 0, height, width)], even_grid(divide, height, width)
     done = 0
     for boxes in grid if divide > 1 else grid[:1]:
@@ -262,7 +262,7 @@ def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int
     The array is the same one each time, so memory holds one canvas; copy it to keep it.
     """
     canvas = np.empty((3, height, width), np.float32)
-    canvas[:] = np.array(strokes.ground)[:, None, None]
+    canvas[:] = np.array(strokes.background)[:, None, None]
     yield canvas
     frames = strokes.frames.astype(np.float64) * [height, width, height, width]
     windows = bounding_windows(model, strokes.values, frames, height, width)

@@ -49,7 +49,7 @@ def write_strokes(path: Path, family: str, strokes: Strokes, height: int, width:
         ImageError: the file cannot be written.
     """
     head = {"format": FORMAT, "version": VERSION, "family": family, "width": width, "height": height}
-    head["ground"] = [round(value, _DIGITS) for value in strokes.ground]
+    head["ground"] = [round(value, _DIGITS) for value in strokes.background]
     with writing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(head)[:-1] + ', "strokes": [')
         for i, (frame, values) in enumerate(zip(strokes.frames, strokes.values, strict=True)):
@@ -110,7 +110,7 @@ def _parsed(content: Any) -> StrokeFile:
     rows = content["strokes"]
     if not isinstance(rows, list) or len(rows) > _MOST_STROKES:
         raise ValueError('"strokes" is no list, or longer than anyone can draw')
-    ground = _checked(content["ground"], COLOUR, 0, 1, '"ground"')
+    background = _checked(content["ground"], COLOUR, 0, 1, '"ground"')
     shapes = {len(row["shape"]) for row in rows}
     if len(shapes) > 1:
         raise ValueError("shapes have different numbers of values")
@@ -122,7 +122,7 @@ def _parsed(content: Any) -> StrokeFile:
             raise ValueError(f"the frame of stroke {i} has no area")
         values[i, :-COLOUR] = _checked(row["shape"], count, 0, 1, f"the shape of stroke {i}")
         values[i, -COLOUR:] = _checked(row["colour"], COLOUR, 0, 1, f"the colour of stroke {i}")
-    red, green, blue = ground
+    red, green, blue = background
     return StrokeFile(content["family"], sides[0], sides[1], Strokes(frames, values, (red, green, blue)))
 
 

@@ -42,7 +42,7 @@ def svg_lines(model: VectorModel, strokes: Strokes, height: int, width: int) -> 
     default of SVG and the painter's.
     """
     yield f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-    yield f'<rect width="{width}" height="{height}" fill="{_hex(np.array(strokes.ground))}"/>'
+    yield f'<rect width="{width}" height="{height}" fill="{_hex(np.array(strokes.background))}"/>'
     frame: np.ndarray | None = None
     for at in range(0, len(strokes), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)

@@ -26,90 +26,90 @@ class LostRankError(TrainingError):
     """Another rank ended, or was not heard of for too long."""
 
 
-def count() -> int:
+def world_size() -> int:
     """How many ranks there are."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Which rank this process is, from 0."""
-    return dist.get_rank() if count() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def leads() -> bool:
+def is_main() -> bool:
     """Whether this is rank 0, which alone validates, reports and writes."""
     return rank() == 0
 
 
-def share(total: int, name: str) -> int:
+def per_rank(total: int, name: str) -> int:
     """This rank's share of ``total``, the parameter ``name``.
 
     Raises:
         ParamsError: it cannot be shared evenly.
     """
-    if total % count():
+    if total % world_size():
         raise ParamsError(
-            f"{name}: {total} cannot be shared evenly by {count()} processes; make it a multiple of {count()}"
+            f"{name}: {total} cannot be shared evenly by {world_size()} processes; make it a multiple of {world_size()}"
         )
-    return total // count()
+    return total // world_size()
 
 
-def seed(base: int, number: int) -> int:
+def rank_seed(base: int, number: int) -> int:
     """The seed of the random stream of rank ``number``; rank 0 has the ``base`` seed itself."""
     return int(np.random.SeedSequence((base, number)).generate_state(1, np.uint64)[0]) if number else base
 
 
-def mean(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """The ranks' mean of a tensor, differentiable."""
-    return value if count() == 1 else _total(value) / count()
+    return value if world_size() == 1 else _total(value) / world_size()
 
 
-def whole(part: Tensor) -> Tensor:
+def all_gather(part: Tensor) -> Tensor:
     """The whole batch [B, ...] of this rank's part [B / ranks, ...], in the order of ranks, differentiable."""
-    return part if count() == 1 else _everyones(part).flatten(0, 1)
+    return part if world_size() == 1 else _everyones(part).flatten(0, 1)
 
 
-def pooled(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def pooled_moments(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and (biased) variance over the whole batch, from those over equally large parts; differentiable."""
-    if count() == 1:
+    if world_size() == 1:
         return mean, variance
     means, variances = _everyones(torch.stack([mean, variance])).unbind(1)
     mean = means.mean(0)
     return mean, variances.mean(0) + (means - mean).square().mean(0)
 
 
-def deviation(part: Tensor) -> Tensor:
+def all_reduce_std(part: Tensor) -> Tensor:
     """Standard deviation of all numbers of the whole batch, unbiased as ``Tensor.std``."""
-    if count() == 1:
+    if world_size() == 1:
         return part.std()
     variance, middle = torch.var_mean(part, correction=0)
-    numbers = part.numel() * count()
-    return (pooled(middle, variance)[1] * numbers / (numbers - 1)).sqrt()
+    numbers = part.numel() * world_size()
+    return (pooled_moments(middle, variance)[1] * numbers / (numbers - 1)).sqrt()
 
 
-def largest(value: Tensor) -> Tensor:
+def all_reduce_max(value: Tensor) -> Tensor:
     """The ranks' maximum of a tensor."""
-    return value if count() == 1 else _reduced(value, dist.ReduceOp.MAX)
+    return value if world_size() == 1 else _reduced(value, dist.ReduceOp.MAX)
 
 
-def anywhere(fact: bool) -> bool:
+def any_rank(fact: bool) -> bool:
     """Whether something is so on any rank."""
-    return fact if count() == 1 else bool(largest(torch.tensor(float(fact))) > 0)
+    return fact if world_size() == 1 else bool(all_reduce_max(torch.tensor(float(fact))) > 0)
 
 
-def averaged(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+def average_gradients(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """The ranks' means of many tensors, told all at once."""
-    if count() == 1:
+    if world_size() == 1:
         return tensors
-    flat = _reduced(torch.cat([tensor.flatten() for tensor in tensors]), dist.ReduceOp.SUM) / count()
+    flat = _reduced(torch.cat([tensor.flatten() for tensor in tensors]), dist.ReduceOp.SUM) / world_size()
     sizes = [tensor.numel() for tensor in tensors]
     return [part.view(tensor.shape) for part, tensor in zip(flat.split(sizes), tensors, strict=True)]
 
 
 @torch.no_grad()
-def copy_first(tensors: Sequence[Tensor]) -> None:
+def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
     """Overwrite tensors by rank 0's."""
-    if count() == 1:
+    if world_size() == 1:
         return
     for tensor in tensors:
         told = tensor.contiguous()
@@ -118,17 +118,17 @@ def copy_first(tensors: Sequence[Tensor]) -> None:
         tensor.copy_(told)
 
 
-def gather(own: dict[str, Any]) -> list[dict[str, Any]]:
+def gather_states(own: dict[str, Any]) -> list[dict[str, Any]]:
     """On rank 0 every rank's state (tensors, numbers, strings, mappings) with tensors on the CPU; elsewhere nothing."""
-    if count() == 1:
+    if world_size() == 1:
         return [own]
-    packed: list[Any] | None = [None] * count() if leads() else None
+    packed: list[Any] | None = [None] * world_size() if is_main() else None
     with _in_touch():
         dist.gather_object(_pack(own), packed)
     return [_unpack(part, "cpu") for part in packed or []]
 
 
-def spread(state: dict[str, Any] | None, device: torch.device) -> dict[str, Any] | None:
+def scatter_state(state: dict[str, Any] | None, device: torch.device) -> dict[str, Any] | None:
     """Give every rank what rank 0 read: all of it but ``ranks``, a list of which each gets its own entry as ``own``.
 
     Rank 0's ``state`` may be None, which all are given then; the others' is not looked at.
@@ -136,26 +136,26 @@ def spread(state: dict[str, Any] | None, device: torch.device) -> dict[str, Any]
     Raises:
         MisfitError: on rank 0, before anything is told: the state is of another number of ranks.
     """
-    parts = state.get("ranks", []) if state is not None and leads() else []
-    if state is not None and leads() and len(parts) != count():
-        raise MisfitError(f"it is of {len(parts)} processes, and these are {count()}")
-    if count() == 1:
+    parts = state.get("ranks", []) if state is not None and is_main() else []
+    if state is not None and is_main() and len(parts) != world_size():
+        raise MisfitError(f"it is of {len(parts)} processes, and these are {world_size()}")
+    if world_size() == 1:
         return None if state is None else {**state, "own": parts[0]}
     common: list[Any] = [None]
-    packed: list[Any] = [None] * count()
-    if leads() and state is not None:
+    packed: list[Any] = [None] * world_size()
+    if is_main() and state is not None:
         common = [_pack({name: value for name, value in state.items() if name != "ranks"})]
         packed = [_pack(part) for part in parts]
     own: list[Any] = [None]
     with _in_touch():
         dist.broadcast_object_list(common)
-        dist.scatter_object_list(own, packed if leads() else None)
+        dist.scatter_object_list(own, packed if is_main() else None)
     return None if own[0] is None else {**_unpack(common[0], device), "own": _unpack(own[0], device)}
 
 
-def told_by_first(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Rank 0's ``value`` (JSON) on every rank."""
-    if count() == 1:
+    if world_size() == 1:
         return value
     told = [value]
     with _in_touch():
@@ -163,13 +163,13 @@ def told_by_first(value: Any) -> Any:
     return told[0]
 
 
-def agree(facts: dict[str, Any]) -> None:
+def check_equal(facts: dict[str, Any]) -> None:
     """Make sure that every rank has rank 0's ``facts`` (JSON values).
 
     Raises:
         TrainingError: this rank has others.
     """
-    if count() == 1:
+    if world_size() == 1:
         return
     mine = {name: json.dumps(value, sort_keys=True) for name, value in facts.items()}
     told = [mine]
@@ -201,7 +201,7 @@ def _total(value: Tensor) -> Tensor:
 def _everyones(own: Tensor) -> Tensor:
     """All ranks' tensors, [ranks, ...]. A sum with gaps: gloo has no other way that can be differentiated."""
     empty = torch.zeros_like(own)
-    return _total(torch.stack([own if other == rank() else empty for other in range(count())]))
+    return _total(torch.stack([own if other == rank() else empty for other in range(world_size())]))
 
 
 def _reduced(value: Tensor, operation: Any) -> Tensor:

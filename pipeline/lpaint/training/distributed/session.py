@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from lpaint.errors import ExitCode, LpaintError, ParamsError, TrainingError
 from lpaint.files import is_running
-from lpaint.training.distributed.collectives import LostRankError, count, leads, lost_touch, rank
+from lpaint.training.distributed.collectives import LostRankError, is_main, lost_touch, rank, world_size
 from lpaint.training.distributed.watch import NCCL_SETTINGS, Watch, nccl_error
 
 _TIMEOUT = "LPAINT_RANKS_TIMEOUT"
@@ -30,7 +30,7 @@ _END, _GO = "lpaint/end", "lpaint/go"
 
 
 @contextmanager
-def together() -> Iterator[bool]:
+def process_group() -> Iterator[bool]:
     """Join the processes that ``torchrun`` started, if there are several; yields whether this is the leading rank 0.
 
     Gradients and statistics go through NCCL between GPUs and through gloo between CPUs. A rank that is not heard of for
@@ -51,7 +51,7 @@ def together() -> Iterator[bool]:
         watch = Watch(lambda: _look(store, near), lambda code: _claim(store, code))
         watch.start()
     try:
-        yield leads()
+        yield is_main()
     except BaseException as error:
         if watch is not None:
             watch.stop()
@@ -67,12 +67,12 @@ def together() -> Iterator[bool]:
     dist.destroy_process_group()
 
 
-def wait_for_first() -> None:
+def wait_for_main() -> None:
     """Wait until rank 0 comes by, for as long as that takes: it may have to wait for something itself."""
-    if count() == 1:
+    if world_size() == 1:
         return
     store: Any = dist.distributed_c10d._get_default_store()
-    if leads():
+    if is_main():
         store.set(_GO, "")
     while not store.check([_GO]):
         time.sleep(0.2)
@@ -153,7 +153,7 @@ def _dead(store: Any, patience: float) -> str:
     """A sentence on a rank of this machine that was killed; empty if none was, or another has told of its end."""
     deadline = time.monotonic() + patience
     while not store.check([_END]):
-        if killed := _killed(store, range(count())):
+        if killed := _killed(store, range(world_size())):
             return killed
         if time.monotonic() >= deadline:
             break
@@ -167,7 +167,7 @@ def _killed(store: Any, ranks: Iterable[int]) -> str:
         machine, process = store.get(_place(other)).decode().split()
         if machine == platform.node() and not is_running(int(process)):
             return (
-                f"rank {other} (process {process}) of {count()} was killed; "
+                f"rank {other} (process {process}) of {world_size()} was killed; "
                 "run the same command again to go on from the last checkpoint"
             )
     return ""
@@ -178,7 +178,7 @@ def _alive_here(store: Any) -> list[int]:
 
     Several machines may have one name, and a process that was never here is not gone.
     """
-    places = {other: store.get(_place(other)).decode().split() for other in range(count()) if other != rank()}
+    places = {other: store.get(_place(other)).decode().split() for other in range(world_size()) if other != rank()}
     return [
         other for other, (machine, process) in places.items() if machine == platform.node() and is_running(int(process))
     ]

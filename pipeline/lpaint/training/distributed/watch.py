@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from lpaint.errors import ExitCode
-from lpaint.runtime.messages import tell
+from lpaint.runtime.messages import notify
 
 # Seconds between looks, and those that the main thread has to come back: it may be closing its run. torchrun gives 30.
 _BETWEEN = 1.0
@@ -66,7 +66,7 @@ class Watch(threading.Thread):
             # The store is gone, and torchrun with it.
             code, speaks = ExitCode.SOME_FAILED, True
         if speaks and sentence:
-            tell(f"error: {sentence}")
+            notify(f"error: {sentence}")
         os._exit(code)
 
 
