@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lpaint.agent.state import Progress
+from lpaint.agent.state import TrainState
 from lpaint.agent.trainer import AgentTraining
 from lpaint.bench.study import change_report, judge, mean_errors, show_errors
 from lpaint.data.dataset import PreparedData
@@ -50,7 +50,7 @@ def main(
     marks = [60 * float(mark) for mark in minutes.split(",")]
     report = out / f"{report_name}.json"
 
-    def mark(progress: Progress) -> None:
+    def mark(progress: TrainState) -> None:
         strokes, evaluation = judge(training, prepared, images, BUDGETS)
         row = {
             "minutes": round(progress.seconds / 60, 2),
@@ -66,7 +66,7 @@ def main(
         change_report(report, lambda curves: {**curves, profile: [*curves.get(profile, []), row]}, table)
         print(profile, json.dumps(row), flush=True)
 
-    def on_round(progress: Progress) -> None:
+    def on_round(progress: TrainState) -> None:
         if marks and progress.seconds >= marks[0]:
             mark(progress)
             while marks and progress.seconds >= marks[0]:

@@ -63,8 +63,7 @@ def main(
             drawing = canvas_rasterisers(get_family(name), compute, network if renderer == "neural" else None)
             training, cell = train(variant, prepared, compute, drawing)
             strokes, evaluation = judge(training, prepared, images, BUDGETS)
-            seen = training.params.agent.max_steps * training.params.agent.bundle
-            gap = neural_gap(network, get_family(name), evaluation.strokes, seen)
+            gap = neural_gap(network, get_family(name), evaluation.strokes, variant.agent.episode_strokes)
             cell |= {"split": "validation", "images": len(evaluation.rows), "l2": mean_errors(strokes), "gap": gap}
             cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}
             add_cell(report, f"{name}/{renderer}", cell, table)

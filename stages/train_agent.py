@@ -9,7 +9,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from lpaint.agent.state import Progress
+from lpaint.agent.state import TrainState
 from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
 from lpaint.files import replacing, write_json
@@ -84,7 +84,7 @@ def resume_keys(params: Params, compute: Compute, data: str, renderer: str | Non
     return [key, key | {"compute": compute.as_dict()}]
 
 
-def _report(progress: Progress, params: Params) -> dict[str, Any]:
+def _report(progress: TrainState, params: Params) -> dict[str, Any]:
     best = min(progress.curve, key=lambda row: row["l2"])
     return {
         "best": {name: best[name] for name in ("update", "l2", "psnr", "reward")},
@@ -95,7 +95,7 @@ def _report(progress: Progress, params: Params) -> dict[str, Any]:
     }
 
 
-def _write_curve(progress: Progress, tracker: Tracker) -> None:
+def _write_curve(progress: TrainState, tracker: Tracker) -> None:
     curve = progress.curve
     with replacing(FIGURES / "curve.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, curve[0].keys())

@@ -1,6 +1,8 @@
 """Actor and critic, the painting environment with its zoom, and rewards."""
 
+from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lpaint.agent.environment import Compositor, rollout, to_bytes
+from lpaint.agent.environment import Compositor, rollout, to_uint8
 from lpaint.agent.networks import Actor, Critic
 from lpaint.agent.reward import RewardModel, edge_weight
-from lpaint.agent.targets import Pictures, fits, place_images, placement
+from lpaint.agent.targets import TargetSampler, fits_on_gpu, place_images, placement
 from lpaint.agent.torch_model import TorchPaintingModel, build_actor, load_actor
 from lpaint.errors import ModelError
 from lpaint.replay import Transitions, View
 from lpaint.runtime.params import Agent, Reward, load_params
-from lpaint.strokes import composite, exact_rasteriser, get_family
+from lpaint.strokes import Rasteriser, composite, exact_rasteriser, get_family
 from lpaint.training.device import Compute
 from lpaint.training.layers import TranslatedReLU
 from lpaint.training.weights import save_weights
@@ -42,6 +44,11 @@ SETTINGS: dict[str, Any] = {
 CPU = torch.device("cpu")
 
 
+def _constant_rasteriser(alpha: float) -> Callable[[int], Rasteriser]:
+    """Every stroke covers the whole canvas with opacity ``alpha``."""
+    return lambda size: lambda shape: torch.full((len(shape), size, size), alpha)
+
+
 def _rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -60,8 +67,8 @@ def _photographs() -> Tensor:
     return images
 
 
-def _pictures(zoom: list[int], rows: tuple[int, ...] = (0, 2), canvas: int = 16) -> Pictures:
-    return Pictures(_photographs(), torch.tensor(rows), canvas, zoom, CPU)
+def _sampler(zoom: list[int], rows: tuple[int, ...] = (0, 2), canvas: int = 16) -> TargetSampler:
+    return TargetSampler(_photographs(), torch.tensor(rows), canvas, zoom, CPU)
 
 
 def _episode(environments: int, max_steps: int, **changes: Any) -> Agent:
@@ -72,8 +79,8 @@ def _episode(environments: int, max_steps: int, **changes: Any) -> Agent:
 
 
 def _joined(parts: list[Transitions]) -> tuple[Tensor, Tensor, Tensor]:
-    """All canvases before, after, and steps: [K, B, ...]."""
-    return tuple(torch.stack([getattr(part, name) for part in parts]) for name in ("before", "after", "step"))  # type: ignore[return-value]
+    """All canvases, next canvases, and steps: [K, B, ...]."""
+    return tuple(torch.stack([getattr(part, name) for part in parts]) for name in ("obs", "next_obs", "step"))  # type: ignore[return-value]
 
 
 # Networks
@@ -199,23 +206,23 @@ def test_the_painting_model_is_the_actor_and_the_exact_rasteriser() -> None:
 
 
 def test_whole_pictures_come_from_the_split_and_half_of_them_mirrored() -> None:
-    pictures = _pictures([1])
-    view = pictures.whole(200, True, _rng())
+    sampler = _sampler([1])
+    view = sampler.sample_images(200, True, _rng())
     assert set(view.image.tolist()) == {0, 2}
     assert 60 < view.flip.sum() < 140
-    assert not pictures.whole(200, False, _rng()).flip.any()
-    target = pictures.targets(view)
+    assert not sampler.sample_images(200, False, _rng()).flip.any()
+    target = sampler.load_targets(view)
     expected = _photographs()[view.image].permute(0, 3, 1, 2).float() / 255
     expected = torch.where(view.flip.view(-1, 1, 1, 1), expected.flip(3), expected)
     torch.testing.assert_close(target, F.avg_pool2d(expected, 2))
 
 
 def test_crops_are_cut_from_the_mirrored_picture() -> None:
-    pictures = _pictures([1, 2, 4])
+    sampler = _sampler([1, 2, 4])
     two = torch.tensor([2, 2, 0])
     view = View(two, torch.tensor([3, 3, 0]), torch.tensor([5, 5, 24]), torch.tensor([1, 1, 2]), two == 2)
     view = View(view.image, view.top, view.left, view.level, torch.tensor([False, True, False]))
-    target = pictures.targets(view)
+    target = sampler.load_targets(view)
     picture = _photographs().permute(0, 3, 1, 2).float() / 255
     torch.testing.assert_close(target[0], picture[2, :, 3:19, 5:21])
     torch.testing.assert_close(target[1], picture[2].flip(2)[:, 3:19, 5:21])
@@ -225,11 +232,11 @@ def test_crops_are_cut_from_the_mirrored_picture() -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_canvas_is_cropped_as_its_target_is(flip: bool) -> None:
-    pictures = _pictures([1, 2, 4])
-    view = pictures.whole(6, flip, _rng(1))
-    canvas = pictures.targets(view)
+    sampler = _sampler([1, 2, 4])
+    view = sampler.sample_images(6, flip, _rng(1))
+    canvas = sampler.load_targets(view)
     for level in (1, 2):
-        closer, cut = pictures.closer(view, canvas, level, _rng(level))
+        closer, cut = sampler.zoom_in(view, canvas, level, _rng(level))
         side, parent = 32 // 2**level, 64 // 2**level
         assert closer.level.tolist() == [level] * 6
         assert torch.equal(closer.flip, view.flip) and torch.equal(closer.image, view.image)
@@ -237,19 +244,19 @@ def test_a_canvas_is_cropped_as_its_target_is(flip: bool) -> None:
             assert (inner >= outer).all() and (inner + side <= outer + parent).all()
         assert len(set(zip(closer.top.tolist(), closer.left.tolist(), strict=True))) > 1
         # The canvas's pixels are twice the target's, so the ramps agree to within a pixel's step but for the edge.
-        assert (cut - pictures.targets(closer)).abs()[:, :, 2:-2, 2:-2].max() < 0.02
-        view, canvas = closer, pictures.targets(closer)
+        assert (cut - sampler.load_targets(closer)).abs()[:, :, 2:-2, 2:-2].max() < 0.02
+        view, canvas = closer, sampler.load_targets(closer)
 
 
 def test_an_episode_zooms_in_with_its_canvas() -> None:
-    pictures, seen = _pictures([1, 2, 4]), []
+    sampler, seen = _sampler([1, 2, 4]), []
 
     def policy(canvas: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         seen.append((canvas, target, fraction))
         return torch.full((4, 2, 13), 0.25)
 
-    painter = Compositor(get_family("bezier"), lambda shape: torch.full((len(shape), 16, 16), 0.5))
-    parts = list(rollout(pictures, painter, policy, _episode(4, 3, flip=True), _rng(2)))
+    compositor = Compositor(get_family("bezier"), _constant_rasteriser(0.5))
+    parts = list(rollout(sampler, compositor, policy, _episode(4, 3, flip=True), _rng(2)))
     before, after, step = _joined(parts)
     assert step.tolist() == [[k] * 4 for k in (0, 1, 2)] * 3
     assert [part.view.level.unique().tolist() for part in parts] == [[level] for level in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
@@ -263,7 +270,7 @@ def test_an_episode_zooms_in_with_its_canvas() -> None:
         assert before[k].unique().tolist() == [round(255 * canvas[k])]
         assert after[k].unique().tolist() == [round(255 * canvas[k + 1])]
     for part, (_, target, _) in zip(parts, seen, strict=True):
-        assert torch.equal(pictures.targets(part.view), target)
+        assert torch.equal(sampler.load_targets(part.view), target)
     for field in fields(View):
         values = [getattr(part.view, field.name) for part in parts[:3]]
         assert torch.equal(values[0], values[2]), "the view stays within a scale"
@@ -273,15 +280,15 @@ def test_an_episode_starts_black_and_keeps_what_is_painted() -> None:
     family = get_family("bezier")
     strokes = torch.rand(9, 2, 2, 13, generator=_rng(3))
     order = iter(strokes)
-    painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
-    parts = list(rollout(_pictures([1]), painter, lambda *_: next(order), _episode(2, 9), _rng()))
+    compositor = Compositor(family, partial(exact_rasteriser, family, compiled=False))
+    parts = list(rollout(_sampler([1]), compositor, lambda *_: next(order), _episode(2, 9), _rng()))
     before, after, _ = _joined(parts)
     assert before[0].max() == 0 and after[-1].max() > 0
     assert torch.equal(before[1:], after[:-1])
-    canvas = torch.zeros(2, 3, 16, 16)
+    canvas, rasterise = torch.zeros(2, 3, 16, 16), exact_rasteriser(family, 16, compiled=False)
     for bundle in strokes:
         for k in range(2):
-            alpha = painter.rasteriser(bundle[:, k, :10])[:, None]
+            alpha = rasterise(bundle[:, k, :10])[:, None]
             canvas = canvas * (1 - alpha) + alpha * bundle[:, k, 10:, None, None]
     assert (after[-1].float() - 255 * canvas).abs().max() <= 0.51
 
@@ -289,27 +296,27 @@ def test_an_episode_starts_black_and_keeps_what_is_painted() -> None:
 def test_zooming_in_enlarges_what_is_painted_there() -> None:
     family = get_family("bezier")
     strokes = torch.rand(2, 3, 13, generator=_rng(4))
-    painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
-    whole, closer = rollout(_pictures([1, 2]), painter, lambda *_: strokes, _episode(2, 1), _rng(5))
+    compositor = Compositor(family, partial(exact_rasteriser, family, compiled=False))
+    whole, closer = rollout(_sampler([1, 2]), compositor, lambda *_: strokes, _episode(2, 1), _rng(5))
     for i in range(2):
         # A corner in the picture of 32 pixels is half as far on the canvas of 16.
         top, left = int(closer.view.top[i]) // 2, int(closer.view.left[i]) // 2
-        cut = whole.after[i : i + 1, :, top : top + 8, left : left + 8].float()
+        cut = whole.next_obs[i : i + 1, :, top : top + 8, left : left + 8].float()
         enlarged = F.interpolate(cut, size=(16, 16), mode="bilinear", align_corners=False)[0]
         assert enlarged.std() > 10
-        assert (closer.before[i] - enlarged).abs().max() <= 1.01
+        assert (closer.obs[i] - enlarged).abs().max() <= 1.01
 
 
-def test_targets_are_the_same_without_waiting() -> None:
-    pictures = _pictures([1, 2, 4])
-    view = pictures.whole(6, True, _rng(3))
-    canvas, views = pictures.targets(view), [view]
+def test_targets_are_the_same_without_synchronising() -> None:
+    sampler = _sampler([1, 2, 4])
+    view = sampler.sample_images(6, True, _rng(3))
+    canvas, views = sampler.load_targets(view), [view]
     for level in (1, 2):
-        view, canvas = pictures.closer(view, canvas, level, _rng(level))
+        view, canvas = sampler.zoom_in(view, canvas, level, _rng(level))
         views.append(view)
     mixed = View(*(torch.cat([getattr(view, field.name) for view in views]) for field in fields(View)))
     mixed = mixed[torch.randperm(18, generator=_rng(4))]
-    assert torch.equal(pictures._targets_without_waiting(mixed), pictures.targets(mixed))
+    assert torch.equal(sampler._load_without_sync(mixed), sampler.load_targets(mixed))
 
 
 def test_a_memory_map_stays_one_without_a_gpu(tmp_path: Path) -> None:
@@ -317,48 +324,51 @@ def test_a_memory_map_stays_one_without_a_gpu(tmp_path: Path) -> None:
     mapped = np.load(tmp_path / "images.npy", mmap_mode="c")
     placed = place_images(mapped, CPU)
     assert placed.data_ptr() == mapped.ctypes.data and placement(placed) == "read through a memory map"
-    assert Pictures(placed, torch.tensor([0, 2]), 16, [1], CPU).images is placed
+    assert TargetSampler(placed, torch.tensor([0, 2]), 16, [1], CPU).images is placed
 
 
 def test_a_gpu_gets_the_images_if_half_of_it_stays_free() -> None:
-    assert fits(12 << 30, 24 << 30) and not fits((12 << 30) + 1, 24 << 30)
+    assert fits_on_gpu(12 << 30, 24 << 30) and not fits_on_gpu((12 << 30) + 1, 24 << 30)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_mapped_and_resident_images_give_the_same_targets() -> None:
     device = torch.device("cuda")
-    view = _pictures([1, 2]).whole(8, flip=True, generator=_rng()).to(device)
+    view = _sampler([1, 2]).sample_images(8, flip=True, generator=_rng()).to(device)
     rows = torch.tensor([0, 2])
-    targets = [Pictures(_photographs().to(place), rows, 16, [1, 2], device).targets(view) for place in ("cpu", "cuda")]
+    targets = [
+        TargetSampler(_photographs().to(place), rows, 16, [1, 2], device).load_targets(view)
+        for place in ("cpu", "cuda")
+    ]
     assert targets[0].is_cuda and torch.equal(*targets)
 
 
 def test_crops_are_drawn_where_the_error_is() -> None:
-    pictures = _pictures([1, 2])
-    view = pictures.whole(400, False, _rng())
-    canvas = pictures.targets(view)
+    sampler = _sampler([1, 2])
+    view = sampler.sample_images(400, False, _rng())
+    canvas = sampler.load_targets(view)
     error = torch.zeros(400, 16, 16)
     error[:, 0, 0] = 1
-    everywhere, _ = pictures.closer(view, canvas, 1, _rng(1))
-    there, _ = pictures.closer(view, canvas, 1, _rng(1), error)
+    everywhere, _ = sampler.zoom_in(view, canvas, 1, _rng(1))
+    there, _ = sampler.zoom_in(view, canvas, 1, _rng(1), error)
     assert everywhere.top.float().mean() > 6
     assert there.top.max() == there.left.max() == 0, "only the first corner has the pixel in its window"
     # Three times the error at the other end: three times the crops.
     error[:, -1, -1] = 3
-    top = pictures.closer(view, canvas, 1, _rng(1), error)[0].top
+    top = sampler.zoom_in(view, canvas, 1, _rng(1), error)[0].top
     assert set(top.tolist()) == {0, 16} and (top == 16).float().mean().item() == pytest.approx(0.75, abs=0.06)
     # No error anywhere: anywhere.
-    blank, _ = pictures.closer(view, canvas, 1, _rng(1), torch.zeros(400, 16, 16))
+    blank, _ = sampler.zoom_in(view, canvas, 1, _rng(1), torch.zeros(400, 16, 16))
     assert blank.left.unique().numel() > 4
 
 
 def test_strokes_are_drawn_again_on_a_crop() -> None:
     family = get_family("bezier")
     strokes = torch.rand(2, 3, 13, generator=_rng(4))
-    painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
+    compositor = Compositor(family, partial(exact_rasteriser, family, compiled=False))
     settings = _episode(2, 1, carry="strokes", flip=True)
-    _, second, third = rollout(_pictures([1, 2, 4]), painter, lambda *_: strokes, settings, _rng(5))
+    _, second, third = rollout(_sampler([1, 2, 4]), compositor, lambda *_: strokes, settings, _rng(5))
     for part, shrunk in ((second, 2), (third, 4)):
         for i in range(2):
             # The same, drawn on the whole picture at the crop's own resolution, and cut.
@@ -378,37 +388,37 @@ def test_strokes_are_drawn_again_on_a_crop() -> None:
             at = [int(corner[i]) * size // 32 for corner in (part.view.top, part.view.left)]
             cut = canvas[0, :, at[0] : at[0] + 16, at[1] : at[1] + 16]
             assert cut.std() > 0.01
-            assert (part.before[i] / 255 - cut).abs().max() < 0.01
+            assert (part.obs[i] / 255 - cut).abs().max() < 0.01
 
 
 @pytest.mark.parametrize(("start", "expected"), [("black", 0.0), ("white", 1.0), ("mean", None)])
-def test_an_episode_starts_from_the_ground_that_is_asked_for(start: str, expected: float | None) -> None:
-    pictures = _pictures([1])
-    painter = Compositor(get_family("bezier"), lambda shape: torch.zeros(len(shape), 16, 16))
+def test_an_episode_starts_from_the_chosen_initial_canvas(start: str, expected: float | None) -> None:
+    sampler = _sampler([1])
+    compositor = Compositor(get_family("bezier"), _constant_rasteriser(0.0))
     (part,) = rollout(
-        pictures, painter, lambda *_: torch.zeros(2, 2, 13), _episode(2, 1, start=start, zoom=[1]), _rng()
+        sampler, compositor, lambda *_: torch.zeros(2, 2, 13), _episode(2, 1, start=start, zoom=[1]), _rng()
     )
-    mean = pictures.targets(part.view).mean((2, 3), keepdim=True)
-    ground = mean if expected is None else torch.full_like(mean, expected)
-    assert (part.before / 255 - ground).abs().max() <= 0.51 / 255
+    mean = sampler.load_targets(part.view).mean((2, 3), keepdim=True)
+    background = mean if expected is None else torch.full_like(mean, expected)
+    assert (part.obs / 255 - background).abs().max() <= 0.51 / 255
 
 
 @pytest.mark.parametrize(("fit", "in_loss", "in_episode"), [("never", 0, 0), ("rollouts", 0, 1), ("always", 1, 1)])
-def test_colours_are_fitted_where_they_are_told(fit: str, in_loss: int, in_episode: int) -> None:
-    painter = Compositor(get_family("bezier"), lambda shape: torch.ones(len(shape), 16, 16), fit)
+def test_colours_are_fitted_where_the_setting_says(fit: str, in_loss: int, in_episode: int) -> None:
+    compositor = Compositor(get_family("bezier"), _constant_rasteriser(1.0), fit)
     canvas, target, strokes = torch.zeros(1, 3, 16, 16), torch.full((1, 3, 16, 16), 0.7), torch.full((1, 2, 13), 0.1)
-    laid, painted = painter.paint(canvas, strokes, target)
+    next_canvas, painted = compositor.step(canvas, strokes, target)
     for value, fitted in (
-        (laid, in_episode),
+        (next_canvas, in_episode),
         (painted[..., 10:], in_episode),
-        (painter.imagine(canvas, strokes, target), in_loss),
+        (compositor.predict(canvas, strokes, target), in_loss),
     ):
         assert value.mean().item() == pytest.approx(0.7 if fitted else 0.1, abs=4e-3)
     assert torch.equal(painted[..., :10], strokes[..., :10])
 
 
 def test_bytes_are_rounded() -> None:
-    assert to_bytes(torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 1.0])).tolist() == [0, 0, 1, 255]
+    assert to_uint8(torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 1.0])).tolist() == [0, 0, 1, 255]
 
 
 # Reward
@@ -467,7 +477,7 @@ def test_the_scale_is_no_way_for_gradients() -> None:
     torch.testing.assert_close(slope, torch.full_like(slope, 10 / slope[0].numel() / 40**0.5))
 
 
-def test_the_running_scale_starts_anew_when_it_is_forgotten() -> None:
+def test_the_running_scale_starts_anew_after_a_reset() -> None:
     settings = DEFAULTS.reward.model_copy(update={"l2": 0.0, "gan": 1.0, "gan_scale": "running"})
     large = RewardModel(settings, lambda pairs: 100 * pairs.mean((1, 2, 3)), torch.device("cpu"))
     black, grey = torch.zeros(4, 3, 8, 8), torch.full((4, 3, 8, 8), 0.5)
@@ -475,7 +485,7 @@ def test_the_running_scale_starts_anew_when_it_is_forgotten() -> None:
         large(black, grey, grey)
     large.score = lambda pairs: pairs.mean((1, 2, 3))
     assert large(black, grey, grey).mean().item() < 0.1
-    large.forget_scale()
+    large.reset_scale()
     assert large(black, grey, grey).mean().item() == pytest.approx(1.0)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lpaint.agent.batch import load_batch
 from lpaint.agent.ddpg import Ddpg
 from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.factory import build_agent
 from lpaint.agent.networks import Actor
-from lpaint.agent.targets import Pictures
+from lpaint.agent.targets import TargetSampler
+from lpaint.agent.train_step import train_step
 from lpaint.replay import PrioritizedReplay, Sample, Transitions, UniformReplay, View
 from lpaint.runtime.params import Agent, load_params
 from lpaint.strokes import exact_rasteriser, get_family
@@ -64,14 +67,14 @@ class _ConstantActor(nn.Module):
 
 
 class _LinearCritic(nn.Module):
-    """V = slope * mean(after) + late * fraction."""
+    """V = slope * mean(next_obs) + late * fraction."""
 
     def __init__(self, slope: float, late: float) -> None:
         super().__init__()
         self.slope, self.late = nn.Parameter(torch.tensor(slope)), nn.Parameter(torch.tensor(late))
 
-    def forward(self, before: Tensor, after: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
-        return self.slope * after.mean((1, 2, 3)) + self.late * fraction
+    def forward(self, obs: Tensor, next_obs: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
+        return self.slope * next_obs.mean((1, 2, 3)) + self.late * fraction
 
 
 class _Recorder(UniformReplay):
@@ -81,18 +84,18 @@ class _Recorder(UniformReplay):
 
     def __init__(self, steps: list[int], weights: list[float], device: str = "cpu") -> None:
         super().__init__(8, 4, (1, 13), device)
-        self.weights, self.errors, self.draws = torch.tensor(weights), torch.empty(0), {"rule": 0, "even": 0}
+        self.weights, self.errors, self.draws = torch.tensor(weights), torch.empty(0), {"priority": 0, "uniform": 0}
         zero = torch.zeros(len(steps), dtype=torch.int64)
         view = View(zero, zero, zero, zero, zero > 0)
-        before, after = (torch.full((len(steps), 3, 4, 4), value, dtype=torch.uint8) for value in (0, 51))
-        self.add(Transitions(before, after, torch.full((len(steps), 1, 13), 0.3), view, torch.tensor(steps)))
+        obs, next_obs = (torch.full((len(steps), 3, 4, 4), value, dtype=torch.uint8) for value in (0, 51))
+        self.add(Transitions(obs, next_obs, torch.full((len(steps), 1, 13), 0.3), view, torch.tensor(steps)))
 
     def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Sample:
-        self.draws["rule"] += 1
+        self.draws["priority"] += 1
         return self._gather(torch.arange(self.size), self.weights)
 
-    def sample_evenly(self, count: int, generator: torch.Generator) -> Sample:
-        self.draws["even"] += 1
+    def sample_uniformly(self, count: int, generator: torch.Generator) -> Sample:
+        self.draws["uniform"] += 1
         return self._gather(torch.arange(self.size), torch.ones(self.size))
 
     def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
@@ -101,14 +104,10 @@ class _Recorder(UniformReplay):
 
 def _worked_agent(kind: type[Ddpg] = Ddpg, **changes: Any) -> Any:
     """White target, canvas 0 -> 0.2; strokes cover half; the target networks differ from the networks."""
-    pictures = Pictures(
-        torch.full((1, 4, 4, 3), 255, dtype=torch.uint8), torch.tensor([0]), 4, [1], torch.device("cpu")
-    )
-    painter = Compositor(FAMILY, lambda shape: torch.full((len(shape), 4, 4), 0.5))
+    compositor = Compositor(FAMILY, lambda size: lambda shape: torch.full((len(shape), size, size), 0.5))
     actor: Any = _ConstantActor(0.4)
     critic: Any = _LinearCritic(2.0, 0.5)
-    agent = kind(_settings(**changes), actor, critic, None, Compute("cpu", "fp32", 1, False))
-    agent.show(pictures, painter)
+    agent = kind(_settings(**changes), actor, critic, compositor, None, Compute("cpu", "fp32", 1, False))
     with torch.no_grad():
         agent.actor_target.grey.fill_(0.6)
         agent.critic_target.slope.fill_(1.0)
@@ -124,8 +123,11 @@ ERRORS = [
 ]
 
 
-def _update(agent: Ddpg, replay: UniformReplay, factor: float = 1.0) -> dict[str, float]:
-    metrics = agent.update(replay, 1.0, factor, torch.Generator(agent.compute.device).manual_seed(0))
+def _update(agent: Ddpg, replay: UniformReplay, targets: TargetSampler | None = None) -> dict[str, float]:
+    """One training step on ``targets``, or on white ones."""
+    white = torch.full((1, 4, 4, 3), 255, dtype=torch.uint8)
+    targets = targets or TargetSampler(white, torch.tensor([0]), 4, [1], torch.device("cpu"))
+    metrics = train_step(agent, replay, targets, torch.Generator(agent.compute.device).manual_seed(0), 1.0)
     return {name: value.item() for name, value in metrics.items()}
 
 
@@ -137,21 +139,21 @@ def test_the_critics_error_by_hand() -> None:
     assert metrics["critic/td_error"] == pytest.approx(sum(map(abs, ERRORS)) / 3, abs=1e-6)
 
 
-def test_the_critics_goal_may_look_further_ahead() -> None:
+def test_the_td_target_of_several_steps() -> None:
     # Two steps by hand: s'' = 0.4 and, by the same strokes, then 0.5: r'' = 0.6^2 - 0.5^2 = 0.11.
     agent, replay = _worked_agent(horizon=2), _Recorder([0, 1, 2], [1.0, 1.0, 1.0])
     _update(agent, replay)
-    goals = [0.8 * 0.28 + 0.64 * 0.11, 0.8 * 0.28, 0.0]
+    td_targets = [0.8 * 0.28 + 0.64 * 0.11, 0.8 * 0.28, 0.0]
     values = [2 * 0.2 + 0.5 / 3, 2 * 0.2 + 0.5 * 2 / 3, 0.0]
-    expected = [abs(goal - value) for goal, value in zip(goals, values, strict=True)]
+    expected = [abs(goal - value) for goal, value in zip(td_targets, values, strict=True)]
     assert replay.errors.tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_beyond_a_long_horizon_comes_the_value() -> None:
+def test_the_td_target_ends_in_the_value_after_n_steps() -> None:
     agent, replay = _worked_agent(horizon=2, max_steps=4), _Recorder([0], [1.0])
     _update(agent, replay)
-    goal = 0.8 * 0.28 + 0.64 * (0.11 + 0.5 - 0.3 * 3 / 4)
-    assert replay.errors.item() == pytest.approx(abs(goal - (2 * 0.2 + 0.5 / 4)), abs=1e-6)
+    td_target = 0.8 * 0.28 + 0.64 * (0.11 + 0.5 - 0.3 * 3 / 4)
+    assert replay.errors.item() == pytest.approx(abs(td_target - (2 * 0.2 + 0.5 / 4)), abs=1e-6)
 
 
 def test_without_a_future_there_is_no_critic() -> None:
@@ -191,7 +193,7 @@ def test_the_actors_loss_by_hand() -> None:
     assert actor.grey.item() == pytest.approx(0.4 + 1e-3, abs=1e-5)
 
 
-def test_targets_follow_by_tau() -> None:
+def test_target_networks_move_by_tau() -> None:
     agent = _worked_agent(tau=0.25)
     actor, critic, slow_actor, slow_critic = agent.actor, agent.critic, agent.actor_target, agent.critic_target
     _update(agent, _Recorder([0, 1], [1.0, 1.0]))
@@ -224,44 +226,49 @@ def test_a_step_pairs_gradients_with_weights_whatever_their_order_in_memory() ->
 
 def test_the_learning_rate_factor_scales_both_rates() -> None:
     agent = _worked_agent(critic={"learning_rate": 4e-3})
-    _update(agent, _Recorder([0], [1.0]), factor=0.5)
+    agent.set_learning_rates(0.0, 0.5)
     rates = [optimiser.param_groups[0]["lr"] for optimiser in (agent.actor_optimiser, agent.critic_optimiser)]
     assert rates == [5e-4, 2e-3]
 
 
 def test_each_network_follows_its_own_rates() -> None:
     actor, critic = ({"learning_rate": rate, "decayed_rates": [rate / 3]} for rate in (1e-3, 6e-4))
-    agent, replay = _worked_agent(decay_at=[0.5], actor=actor, critic=critic), _Recorder([0], [1.0])
-    for share, divisor in ((0.49, 1), (0.5, 3)):
-        agent.update(replay, 0.5, 1.0, torch.Generator(), share)
+    agent = _worked_agent(decay_at=[0.5], actor=actor, critic=critic)
+    for completed, divisor in ((0.49, 1), (0.5, 3)):
+        agent.set_learning_rates(completed, 1.0)
         rates = [optimiser.param_groups[0]["lr"] for optimiser in (agent.actor_optimiser, agent.critic_optimiser)]
         assert rates == pytest.approx([1e-3 / divisor, 6e-4 / divisor])
 
 
-@pytest.mark.parametrize(("sampling", "even"), [("shared", 0), ("uniform", 1)])
-def test_the_actors_batch_is_drawn_as_told(sampling: str, even: int) -> None:
+@pytest.mark.parametrize(("sampling", "uniform"), [("shared", 0), ("uniform", 1)])
+def test_the_actors_batch_is_sampled_as_set(sampling: str, uniform: int) -> None:
     replay = _Recorder([0, 1], [1.0, 1.0])
     _update(_worked_agent(per={"actor_sampling": sampling}), replay)
-    assert replay.draws == {"rule": 1, "even": even}
+    assert replay.draws == {"priority": 1, "uniform": uniform}
 
 
 # With the real networks
 
 
-def _agent(device: str = "cpu", **changes: Any) -> tuple[Ddpg, PrioritizedReplay]:
+def _agent(device: str = "cpu", **changes: Any) -> tuple[Ddpg, PrioritizedReplay, TargetSampler]:
+    """An agent, a replay with a round of its episodes, and the targets of these."""
     torch.manual_seed(0)
     settings = _settings(**{"gan": "wgan_gp", "zoom": [1, 2], "environments": 4, **changes})
     images = torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8)
-    pictures = Pictures(images, torch.arange(4), 16, settings.zoom, torch.device(device))
-    painter = Compositor(FAMILY, exact_rasteriser(FAMILY, 16, compiled=False))
+    targets = TargetSampler(images, torch.arange(4), 16, settings.zoom, torch.device(device))
+    compositor = Compositor(FAMILY, partial(exact_rasteriser, FAMILY, compiled=False))
     actor = Actor(16, settings.bundle, FAMILY.parameters, 4, norm=settings.actor.norm)
-    agent = build_agent(settings, actor, Compute(device, "fp32", 1, False))
-    agent.show(pictures, painter)
+    agent = build_agent(settings, actor, compositor, Compute(device, "fp32", 1, False))
     replay = PrioritizedReplay(32, 16, (settings.bundle, FAMILY.parameters), device)
     rng = torch.Generator(device).manual_seed(1)
-    for transitions in rollout(pictures, painter, agent.policy, settings, rng):
+    for transitions in rollout(targets, compositor, agent.policy, settings, rng):
         replay.add(transitions)
-    return agent, replay
+    return agent, replay, targets
+
+
+def _warm_up(agent: Ddpg, replay: UniformReplay, targets: TargetSampler) -> None:
+    rng = torch.Generator().manual_seed(0)
+    agent.warm_up_discriminator(lambda: load_batch(replay.sample_uniformly(4, rng), targets), rng)
 
 
 def _values(network: nn.Module) -> list[Tensor]:
@@ -275,9 +282,9 @@ def _same(some: list[Tensor], others: list[Tensor]) -> bool:
 @pytest.mark.parametrize("idle", ["actor", "critic"])
 def test_each_loss_reaches_its_own_network_alone(idle: str) -> None:
     still: dict[str, Any] = {idle: {"learning_rate": 0.0}}
-    agent, replay = _agent(**still)
+    agent, replay, targets = _agent(**still)
     before = {name: [p.detach().clone() for p in getattr(agent, name).parameters()] for name in ("actor", "critic")}
-    _update(agent, replay)
+    _update(agent, replay, targets)
     for name, values in before.items():
         same = [torch.equal(a, b) for a, b in zip(values, getattr(agent, name).parameters(), strict=True)]
         # So narrow a network may have a block whose ReLUs are all off.
@@ -285,15 +292,15 @@ def test_each_loss_reaches_its_own_network_alone(idle: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["own", "online"])
-def test_target_strokes_see_the_batch_norm_statistics_that_are_asked_for(norm: str) -> None:
-    agent, replay = _agent(target_norm=norm)
-    state = agent.state(replay.sample_evenly(8, torch.Generator().manual_seed(0)))
-    goal = agent._goal(state, torch.Generator())
+def test_target_strokes_use_the_batch_norm_statistics_that_are_set(norm: str) -> None:
+    agent, replay, targets = _agent(target_norm=norm)
+    batch = load_batch(replay.sample_uniformly(8, torch.Generator().manual_seed(0)), targets)
+    td_target = agent._td_target(batch, torch.Generator())
     for name, value in agent.actor_target.named_buffers():
         if name.endswith("running_mean"):
             value += 1.0
-    assert torch.equal(agent._goal(state, torch.Generator()), goal) == (norm == "own")
-    _update(agent, replay)
+    assert torch.equal(agent._td_target(batch, torch.Generator()), td_target) == (norm == "own")
+    _update(agent, replay, targets)
     copied = _same(list(agent.actor_target.buffers()), list(agent.actor.buffers()))
     assert copied == (norm == "online") == (not agent.actor_target.training) and agent.actor.training
     assert not any(value.requires_grad for value in agent.actor_target.parameters())
@@ -301,14 +308,14 @@ def test_target_strokes_see_the_batch_norm_statistics_that_are_asked_for(norm: s
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_frozen_discriminator_stays_as_it_is(frozen: bool) -> None:
-    agent, replay = _agent(discriminator={"frozen": frozen})
-    assert agent.adversary is not None
-    gan, target = agent.adversary.gan, agent.adversary.target
+    agent, replay, targets = _agent(discriminator={"frozen": frozen})
+    assert agent.discriminator_trainer is not None
+    gan, target = agent.discriminator_trainer.gan, agent.discriminator_trainer.target
     fresh = copy.deepcopy(gan)
-    agent.warm_up_discriminator(replay, torch.Generator().manual_seed(0))
+    _warm_up(agent, replay, targets)
     warm = _values(gan)
     assert _same(_values(target), warm), "after the warm-up the target copy is the network"
-    metrics = _update(agent, replay)
+    metrics = _update(agent, replay, targets)
     assert _same(_values(gan), _values(fresh)) == frozen
     assert _same(_values(gan), warm) == frozen
     assert ("losses/discriminator" in metrics) != frozen
@@ -318,42 +325,42 @@ def test_a_frozen_discriminator_stays_as_it_is(frozen: bool) -> None:
 
 
 def test_without_a_gan_there_is_no_discriminator() -> None:
-    agent, replay = _agent(gan="none")
-    assert agent.adversary is None and agent.reward.score is None
-    agent.warm_up_discriminator(replay, torch.Generator().manual_seed(0))
-    assert not any("discriminator" in name or name.startswith("gan/") for name in _update(agent, replay))
+    agent, replay, targets = _agent(gan="none")
+    assert agent.discriminator_trainer is None and agent.reward.score is None
+    _warm_up(agent, replay, targets)
+    assert not any("discriminator" in name or name.startswith("gan/") for name in _update(agent, replay, targets))
 
 
 def test_the_reward_is_the_target_discriminators() -> None:
-    agent, _ = _agent()
-    assert agent.adversary is not None and agent.reward.score is agent.adversary.target
+    agent, *_ = _agent()
+    assert agent.discriminator_trainer is not None and agent.reward.score is agent.discriminator_trainer.target
 
 
 def test_the_critic_learns_its_target() -> None:
     # With next to no worth in the future every target is next to zero.
-    agent, replay = _agent(gan="none", discount=1e-9)
-    losses = [_update(agent, replay)["losses/critic"] for _ in range(40)]
+    agent, replay, targets = _agent(gan="none", discount=1e-9)
+    losses = [_update(agent, replay, targets)["losses/critic"] for _ in range(40)]
     assert sum(losses[-5:]) < 0.1 * sum(losses[:5])
 
 
 def test_the_actor_learns_to_earn_more() -> None:
-    agent, replay = _agent(gan="none", bundle=2, actor={"learning_rate": 3e-3}, discount=0.0)
-    rewards = [_update(agent, replay)["actor/reward"] for _ in range(40)]
+    agent, replay, targets = _agent(gan="none", bundle=2, actor={"learning_rate": 3e-3}, discount=0.0)
+    rewards = [_update(agent, replay, targets)["actor/reward"] for _ in range(40)]
     assert sum(rewards[-5:]) > sum(rewards[:5])
 
 
 def test_a_restored_agent_goes_on_as_if_never_stopped() -> None:
     scaled = {"gan_scale": "running"}
-    (first, replay), (second, _) = _agent(reward=scaled), _agent(reward=scaled)
-    _update(first, replay)
+    (first, replay, targets), (second, *_) = _agent(reward=scaled), _agent(reward=scaled)
+    _update(first, replay, targets)
     file = io.BytesIO()
     torch.save({"agent": first.state_dict(), "replay": replay.state_dict()}, file)
-    going_on = _update(first, replay)
+    going_on = _update(first, replay, targets)
     file.seek(0)
     state = torch.load(file, weights_only=True)
     second.load_state_dict(state["agent"])
     replay.load_state_dict(state["replay"])
-    assert _update(second, replay) == going_on
+    assert _update(second, replay, targets) == going_on
     for mine, theirs in zip(first.networks(), second.networks(), strict=True):
         assert _same(_values(mine), _values(theirs))
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from lpaint.agent.batch import load_batch
 from lpaint.agent.divergence import DivergenceError, RoundMetrics
 from lpaint.agent.networks import _with_planes
 from lpaint.agent.schedule import learning_rate
-from lpaint.agent.state import Progress, TrainingResult
+from lpaint.agent.state import TrainingResult, TrainState
 from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
 from lpaint.errors import TrainingError
@@ -39,7 +40,7 @@ def _agent(params: Params, chain: Path, folder: Path) -> AgentTraining:
 
 
 def _stop_at(update: int) -> Any:
-    def check(progress: Progress | RendererProgress) -> None:
+    def check(progress: TrainState | RendererProgress) -> None:
         if progress.update >= update:
             raise StoppedError
 
@@ -123,10 +124,10 @@ def test_agent_stops_at_a_loss_that_is_not_finite(chain: Path, tmp_path: Path) -
 
 def test_frozen_discriminator_stays_as_it_was(chain: Path, tmp_path: Path) -> None:
     training = _agent(tiny_params(agent={"discriminator": {"frozen": True}}), chain, tmp_path)
-    assert training.agent.adversary is not None
-    before = [parameter.clone() for parameter in training.agent.adversary.gan.parameters()]
+    assert training.agent.discriminator_trainer is not None
+    before = [parameter.clone() for parameter in training.agent.discriminator_trainer.gan.parameters()]
     training.run()
-    after = list(training.agent.adversary.gan.parameters())
+    after = list(training.agent.discriminator_trainer.gan.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -147,7 +148,7 @@ def test_every_variant_trains(chain: Path, tmp_path: Path, agent: dict[str, Any]
     network = load_renderer(chain / "models/renderer.safetensors") if params.agent.renderer == "neural" else None
     rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
     training = AgentTraining(params, data, compute, rasterisers, CheckpointManager(tmp_path), NullTracker())
-    start = training.best
+    start = training.best_weights
     result = training.run()
     assert result.progress.update == 8
     assert any(not torch.equal(value, start[name]) for name, value in training.agent.actor.state_dict().items())
@@ -160,7 +161,7 @@ def test_a_curriculum_begins_small_and_resumes_after_every_round(
     params = tiny_params(stroke={"canvas": 32}, agent={"replay": replay, "curriculum": {"canvas": 16, "share": 0.5}})
     sizes = []
     whole = _agent(params, chain, tmp_path / "whole")
-    result = whole.run(lambda _: sizes.append((whole.pictures.canvas, whole.replay.size)))
+    result = whole.run(lambda _: sizes.append((whole.targets.canvas, whole.replay.size)))
     assert [size for size, _ in sizes] == [16, 16, 32, 32]
     assert sizes[2][1] == sizes[0][1] < sizes[1][1], "the replay starts anew with the canvas"
     assert result.settings["canvas"] == 32
@@ -174,7 +175,7 @@ def test_a_curriculum_begins_small_and_resumes_after_every_round(
 
 
 @pytest.mark.parametrize("target_norm", ["own", "online"])
-def test_the_average_is_kept_with_statistics_of_its_own(chain: Path, tmp_path: Path, target_norm: str) -> None:
+def test_the_moving_average_is_saved_with_statistics_of_its_own(chain: Path, tmp_path: Path, target_norm: str) -> None:
     agent = {
         "actor": {"average": True, "learning_rate": 0.01},
         "tau": 0.02,
@@ -183,20 +184,20 @@ def test_the_average_is_kept_with_statistics_of_its_own(chain: Path, tmp_path: P
     }
     training = _agent(tiny_params(agent=agent), chain, tmp_path)
     kept = training.run().actor.state_dict()
-    average = training.agent.actor_target.state_dict()
-    assert all(torch.equal(value, kept[name]) for name, value in average.items())
+    ema = training.agent.actor_target.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in ema.items())
     # The first layer sees the pictures alone, so its statistics follow from its weights.
     training.agent.actor_target.eval()
     rng = torch.Generator().manual_seed(9)
-    state = training.agent.state(training.replay.sample_evenly(256, rng))
+    batch = load_batch(training.replay.sample_uniformly(256, rng), training.targets)
     convolution, norm = training.agent.actor_target.trunk[:2]
-    seen = _with_planes(state.before, state.target, fraction=state.step / training.settings.max_steps)
+    seen = _with_planes(batch.obs, batch.target, fraction=batch.step / training.settings.max_steps)
     own = convolution(seen).mean((0, 2, 3))
     spread = convolution(seen).std((0, 2, 3))
     assert ((norm.running_mean - own).abs() < 0.1 * spread).all()
 
 
-def test_validating_the_average_does_not_change_the_training(chain: Path, tmp_path: Path) -> None:
+def test_validating_the_moving_average_does_not_change_the_training(chain: Path, tmp_path: Path) -> None:
     ends = []
     for every in (4, 16):
         settings = {"actor": {"average": True}, "validation": {"every": every}}
@@ -227,13 +228,13 @@ def test_learning_rates_follow_their_schedule(
     assert factors == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_training_steps_back_at_half_the_rates(
+def test_a_training_rolls_back_to_half_the_learning_rates(
     chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = _agent(tiny_params(agent={"on_divergence": "step_back", "checkpoint_every": 4}), chain, tmp_path)
     spoilt = []
 
-    def spoil(progress: Progress) -> None:
+    def spoil(progress: TrainState) -> None:
         if progress.update == 8 and not spoilt:
             spoilt.append(training._learning_rate_factor())
             with torch.no_grad():
@@ -241,7 +242,7 @@ def test_a_training_steps_back_at_half_the_rates(
 
     result = training.run(spoil)
     assert "it goes on from update 8 with learning rates divided by 2" in capsys.readouterr().err
-    assert result.progress.update == 16 and result.progress.setbacks == 1
+    assert result.progress.update == 16 and result.progress.rollbacks == 1
     assert training._learning_rate_factor() == pytest.approx(spoilt[0] / 2)
     assert all(torch.isfinite(value).all() for value in result.actor.state_dict().values())
 
@@ -249,7 +250,7 @@ def test_a_training_steps_back_at_half_the_rates(
 def test_a_training_that_always_diverges_gives_up(chain: Path, tmp_path: Path) -> None:
     training = _agent(tiny_params(agent={"on_divergence": "step_back", "checkpoint_every": 8}), chain, tmp_path)
 
-    def spoil(progress: Progress) -> None:
+    def spoil(progress: TrainState) -> None:
         if progress.update >= 8:
             with torch.no_grad():
                 next(training.agent.actor.parameters()).fill_(float("nan"))
@@ -298,7 +299,7 @@ def test_a_terminal_that_is_closed_ends_the_training_with_a_checkpoint(
     params = tiny_params(agent={"checkpoint_every": 16, "validation": {"every": 8}})
     whole = _agent(params, chain, tmp_path / "whole").run()
 
-    def close(progress: Progress) -> None:
+    def close(progress: TrainState) -> None:
         if progress.update == 4:
             monkeypatch.setattr(sys, "stderr", DeadTerminal())
             signal.raise_signal(signal.SIGHUP)
@@ -332,7 +333,7 @@ def test_warnings_that_nobody_can_be_told_do_not_end_a_training(
 def test_a_second_signal_stops_at_once(chain: Path, tmp_path: Path) -> None:
     training = _agent(tiny_params(agent={"checkpoint_every": 16}), chain, tmp_path)
 
-    def twice(progress: Progress) -> None:
+    def twice(progress: TrainState) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lpaint.agent.batch import Batch, load_batch
 from lpaint.agent.exploration import GaussianNoise, ParameterNoise, build_exploration
 from lpaint.agent.networks import ActionCritic, Actor, TwinCritic
 from lpaint.agent.variants import ModelFreeDdpg, Td3
@@ -20,14 +21,14 @@ LAYER = {"width": 4, "learning_rate": 1e-3, "norm": "layer"}
 
 
 class _LinearTwin(nn.Module):
-    """Two critics: slope * mean(after), and that plus a constant."""
+    """Two critics: slope * mean(next_obs), and that plus a constant."""
 
     def __init__(self, slope: float, more: float) -> None:
         super().__init__()
         self.slope, self.more = nn.Parameter(torch.tensor(slope)), nn.Parameter(torch.tensor(more))
 
-    def forward(self, before: Tensor, after: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
-        first = self.slope * after.mean((1, 2, 3))
+    def forward(self, obs: Tensor, next_obs: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
+        first = self.slope * next_obs.mean((1, 2, 3))
         return torch.stack([first, first + self.more])
 
 
@@ -38,12 +39,12 @@ def _td3(**changes: Any) -> Any:
     return agent
 
 
-def test_td3s_goal_is_the_lesser_value_and_both_critics_learn_it() -> None:
+def test_td3s_td_target_is_the_lesser_value_and_both_critics_learn_it() -> None:
     # As in DDPG's example, but V'(s'') is the lesser of 0.4 and 0.1; the critics say 0.4 and 0.5 of s' = 0.2.
     agent, replay = _td3(), _Recorder([0], [1.0])
     metrics = _update(agent, replay)
-    goal = 0.8 * (0.28 + 0.1)
-    errors = [goal - 0.4, goal - 0.5]
+    td_target = 0.8 * (0.28 + 0.1)
+    errors = [td_target - 0.4, td_target - 0.5]
     assert metrics["losses/critic"] == pytest.approx(sum(error**2 for error in errors), abs=1e-6)
     assert replay.errors.tolist() == pytest.approx([sum(map(abs, errors)) / 2], abs=1e-6)
 
@@ -98,9 +99,9 @@ def test_model_free_ddpg_by_hand() -> None:
     replay = _Recorder([0, 1, 2], [1.0, 0.5, 1.0])
     metrics = _update(agent, replay)
     # The stored step: 0 -> 0.2 before white earns 1 - 0.8^2 = 0.36 by strokes of 0.3; the target actor's are 0.6.
-    goals = [0.36 + 0.8 * (0.6 - 0.3 / 3), 0.36 + 0.8 * (0.6 - 0.3 * 2 / 3), 0.36]
+    td_targets = [0.36 + 0.8 * (0.6 - 0.3 / 3), 0.36 + 0.8 * (0.6 - 0.3 * 2 / 3), 0.36]
     values = [2 * 0.3 + 0.5 * step / 3 for step in range(3)]
-    errors = [goal - value for goal, value in zip(goals, values, strict=True)]
+    errors = [goal - value for goal, value in zip(td_targets, values, strict=True)]
     assert replay.errors.tolist() == pytest.approx([abs(error) for error in errors], abs=1e-6)
     # The actor's strokes are 0.4: Q = 0.8 + 0.5 * step / 3; its gradient comes through Q alone.
     assert metrics["losses/actor"] == pytest.approx(-(0.8 + 0.5 / 3), abs=1e-6)
@@ -151,36 +152,33 @@ def test_an_actor_with_layer_norm_has_no_running_statistics() -> None:
 # Exploration
 
 
-def _exploring(kind: str, **changes: Any) -> tuple[Any, Any, Any]:
-    agent, replay = _agent(gan="none", exploration=kind, actor=LAYER, **changes)
+def _exploring(kind: str, **changes: Any) -> tuple[Any, Batch, Any]:
+    """An agent, a batch of its transitions, and its exploration."""
+    agent, replay, targets = _agent(gan="none", exploration=kind, actor=LAYER, **changes)
     rng = torch.Generator().manual_seed(3)
-    return agent, replay, build_exploration(agent, agent.settings, rng)
+    batch = load_batch(replay.sample_uniformly(8, torch.Generator().manual_seed(4)), targets)
+    return agent, batch, build_exploration(agent, agent.settings, rng)
 
 
-def _seen(agent: Any, replay: Any) -> Any:
-    return agent.state(replay.sample_evenly(8, torch.Generator().manual_seed(4)))
-
-
-def test_gaussian_noise_strays_by_its_deviation_and_stays_in_bounds() -> None:
-    agent, replay, exploration = _exploring("gaussian", noise={"std": 0.1})
+def test_gaussian_noise_has_its_deviation_and_stays_in_bounds() -> None:
+    agent, batch, exploration = _exploring("gaussian", noise={"std": 0.1})
     assert isinstance(exploration, GaussianNoise)
-    state = _seen(agent, replay)
-    seen = state.before, state.target, state.step / 3
+    inputs = batch.obs, batch.target, batch.step / 3
     agent.actor.eval()
-    strayed = torch.stack([exploration.policy(*seen) for _ in range(200)])
-    assert strayed.min() >= 0 and strayed.max() <= 1
-    inside = agent.policy(*seen)
+    noisy = torch.stack([exploration.policy(*inputs) for _ in range(200)])
+    assert noisy.min() >= 0 and noisy.max() <= 1
+    inside = agent.policy(*inputs)
     middle = (inside > 0.35) & (inside < 0.65)
     assert middle.any()
-    assert (strayed - inside)[:, middle].std().item() == pytest.approx(0.1, rel=0.1)
-    assert exploration.adapt(state) == {} and exploration.state_dict() == {}
+    assert (noisy - inside)[:, middle].std().item() == pytest.approx(0.1, rel=0.1)
+    assert exploration.adapt_noise(batch) == {} and exploration.state_dict() == {}
 
 
 def test_parameter_noise_leaves_the_actor_and_its_normalisation_alone() -> None:
     agent, _, exploration = _exploring("parameter")
     assert isinstance(exploration, ParameterNoise)
     before = {name: value.clone() for name, value in agent.actor.state_dict().items()}
-    exploration.begin()
+    exploration.resample_noise()
     perturbed = exploration._perturbed.state_dict()
     assert all(torch.equal(before[name], value) for name, value in agent.actor.state_dict().items())
     moved = {name for name, value in before.items() if not torch.equal(perturbed[name], value)}
@@ -190,15 +188,15 @@ def test_parameter_noise_leaves_the_actor_and_its_normalisation_alone() -> None:
     assert noise.std().item() == pytest.approx(exploration.sigma.item(), rel=0.05)
 
 
-def test_parameter_noise_adapts_until_strokes_stray_as_far_as_told() -> None:
-    agent, replay, exploration = _exploring("parameter", noise={"std": 0.03, "adaptation": 1.2})
+def test_parameter_noise_adapts_until_strokes_differ_as_much_as_set() -> None:
+    agent, batch, exploration = _exploring("parameter", noise={"std": 0.03, "adaptation": 1.2})
     agent.actor.eval()
-    state, distances = _seen(agent, replay), []
+    distances = []
     for sigma in (1e-4, 1.0):
         exploration.sigma.fill_(sigma)
         for _ in range(60):
-            exploration.begin()
-            distances.append(exploration.adapt(state)["exploration/distance"].item())
+            exploration.resample_noise()
+            distances.append(exploration.adapt_noise(batch)["exploration/distance"].item())
         assert sum(distances[-20:]) / 20 == pytest.approx(0.03, rel=0.35)
     assert distances[0] < 0.003 and distances[60] > 0.1
     restored = _exploring("parameter")[2]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from lpaint.agent.train_step import train_step
 from lpaint.bench.contention import _Training, bench_contention
 from lpaint.bench.gans import bench_gans
 from lpaint.bench.painting import bench_painting
@@ -65,12 +66,13 @@ def test_the_plain_update_is_the_same_mathematics(renderer: str) -> None:
     metrics, gradients, weights = [], [], []
     for steps in (nullcontext(), plain_optim()):
         with steps:
-            agent = _agent(params, PLAIN)
-            told = agent.update(_replay(30, params.stroke.canvas), 0.5, 1.0, torch.Generator().manual_seed(2))
+            agent, targets = _agent(params, PLAIN)
+            rng = torch.Generator().manual_seed(2)
+            told = train_step(agent, _replay(30, params.stroke.canvas), targets, rng, 0.5)
         metrics.append({name: float(value) for name, value in told.items()})
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in agent.actor.parameters()]))
-        assert agent.adversary is not None
-        networks = [agent.actor, agent.critic, agent.adversary.gan]
+        assert agent.discriminator_trainer is not None
+        networks = [agent.actor, agent.critic, agent.discriminator_trainer.gan]
         weights.append([value.detach() for network in networks for value in network.parameters()])
     # The actor is judged by a critic whose first step Adam has made of gradients as small as their rounding.
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-2, abs=5e-3)
@@ -81,13 +83,13 @@ def test_the_plain_update_is_the_same_mathematics(renderer: str) -> None:
 
 
 def test_the_plain_update_is_contiguous_throughout() -> None:
-    agent = _agent(tiny_params(agent={"replay": "uniform"}), PLAIN)
+    agent, targets = _agent(tiny_params(agent={"replay": "uniform"}), PLAIN)
     contiguous(agent.critic)
     seen: list[bool] = []
     for module in agent.critic.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].is_contiguous()))
-    agent.update(_replay(30, 16), 0.5, 1.0, torch.Generator().manual_seed(0))
+    train_step(agent, _replay(30, 16), targets, torch.Generator().manual_seed(0), 0.5)
     assert seen and all(seen)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -134,13 +135,13 @@ def test_a_restored_gan_goes_on_as_if_never_stopped(name: str) -> None:
 @pytest.mark.parametrize("name", gan_names())
 def test_the_reward_reaches_the_strokes(name: str) -> None:
     family = get_family("bezier")
-    painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
+    compositor = Compositor(family, partial(exact_rasteriser, family, compiled=False))
     adversary, target = _adversary(name), _pictures(4)
     adversary.update(*_toy(8), _rng(1))
     reward = RewardModel(DEFAULTS.reward.model_copy(update={"l2": 0.0}), adversary.target, torch.device("cpu"))
     strokes = torch.full((4, 2, family.parameters), 0.5, requires_grad=True)
     black = torch.zeros_like(target)
-    (slope,) = torch.autograd.grad(reward(black, painter.imagine(black, strokes, target), target).sum(), strokes)
+    (slope,) = torch.autograd.grad(reward(black, compositor.predict(black, strokes, target), target).sum(), strokes)
     assert torch.isfinite(slope).all() and (slope.abs().sum((0, 1)) > 0).sum() >= 8, "shape and colour both"
 
 

@@ -95,8 +95,8 @@ class Shards:
         weights = torch.cat([self._weights(part, half, beta) for part, half in zip(self.parts, parts, strict=True)])
         return Sample(whole.transitions, whole.indices, (weights / weights.max()).float())
 
-    def sample_evenly(self, count: int, streams: Streams) -> Sample:
-        parts = [part.sample_evenly(count // 2, rng) for part, rng in zip(self.parts, streams.parts, strict=True)]
+    def sample_uniformly(self, count: int, streams: Streams) -> Sample:
+        parts = [part.sample_uniformly(count // 2, rng) for part, rng in zip(self.parts, streams.parts, strict=True)]
         whole: Sample = _concatenated(parts)
         return whole
 
@@ -104,9 +104,9 @@ class Shards:
         for part, *half in zip(self.parts, indices.chunk(2), errors.chunk(2), strict=True):
             part.update_priorities(*half)
         if self.prioritized:
-            largest = torch.stack([part.largest for part in self.parts]).max()  # type: ignore[attr-defined]
+            largest = torch.stack([part.max_priority for part in self.parts]).max()  # type: ignore[attr-defined]
             for part in self.parts:
-                part.largest = largest  # type: ignore[attr-defined]
+                part.max_priority = largest  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
         return {}

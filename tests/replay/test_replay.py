@@ -24,10 +24,10 @@ def _rng(seed: int = 0) -> torch.Generator:
 def _transitions(count: int, first: int = 0, canvas: int = 4) -> Transitions:
     """Transitions numbered from ``first``; every field tells the number."""
     number = torch.arange(first, first + count)
-    before = number.to(torch.uint8).view(-1, 1, 1, 1).expand(count, 3, canvas, canvas)
+    obs = number.to(torch.uint8).view(-1, 1, 1, 1).expand(count, 3, canvas, canvas)
     view = View(number, number + 100, number + 200, number % 3, number % 2 == 1)
-    strokes = (number / 1000).view(-1, 1, 1).expand(count, *ACTION)
-    return Transitions(before, 255 - before, strokes, view, number % 5)
+    action = (number / 1000).view(-1, 1, 1).expand(count, *ACTION)
+    return Transitions(obs, 255 - obs, action, view, number % 5)
 
 
 def _by_hand(capacity: int = 5, stratified: bool = True) -> PrioritizedReplay:
@@ -62,7 +62,7 @@ def test_the_tree_finds_the_leaves_that_cumulative_sums_give(capacity: int) -> N
     assert tree.find(torch.from_numpy(cumulative - priorities / 2)).tolist() == list(range(capacity))
 
 
-def test_setting_some_leaves_leaves_the_others_and_mends_the_sums() -> None:
+def test_setting_some_leaves_keeps_the_others_and_updates_the_sums() -> None:
     tree = SumTree(6)
     tree.set(torch.arange(6), torch.tensor([1.0, 2, 3, 4, 5, 6]))
     tree.set(torch.tensor([5, 1]), torch.tensor([0.5, 10.0]))
@@ -107,7 +107,7 @@ def test_transitions_come_back_as_they_went_in(kind: str) -> None:
     number = got.view.image
     assert set(number.tolist()) == set(range(2, 9))
     expected = _transitions(9)
-    for name in ("before", "after", "strokes", "step"):
+    for name in ("obs", "next_obs", "action", "step"):
         assert getattr(got, name).dtype == getattr(expected, name).dtype
         assert torch.equal(getattr(got, name), getattr(expected, name)[number])
     for name in ("top", "left", "level", "flip"):
@@ -119,7 +119,7 @@ def test_an_unknown_kind_of_replay_is_an_error() -> None:
         build_replay("rank", 7, 4, ACTION, torch.device("cpu"), PER)
 
 
-def test_uniform_sampling_is_even_over_what_is_filled_and_weighs_all_alike() -> None:
+def test_uniform_sampling_is_uniform_over_the_filled_part_with_equal_weights() -> None:
     replay = UniformReplay(10, 4, ACTION)
     replay.add(_transitions(4))
     sample = replay.sample(8000, _rng())
@@ -188,8 +188,8 @@ def test_strata_are_an_option() -> None:
     assert len(drawn) == 5, "without strata ten draws are not the same ten each time"
 
 
-def test_even_sampling_of_a_prioritised_buffer_ignores_priorities() -> None:
-    sample = _by_hand().sample_evenly(8000, _rng())
+def test_uniform_sampling_of_a_prioritised_buffer_ignores_priorities() -> None:
+    sample = _by_hand().sample_uniformly(8000, _rng())
     assert _chi_square(sample.indices, torch.full((4,), 0.25)) < 16.3
     assert sample.weights.min() == sample.weights.max() == 1
 
@@ -205,7 +205,7 @@ def test_new_items_enter_with_the_largest_raw_priority_seen() -> None:
     assert replay.tree[torch.arange(4)].tolist() == pytest.approx([0.5, 1, 0.5, 4])
 
 
-def test_errorless_transitions_are_not_drawn_and_scale_no_weights() -> None:
+def test_zero_error_transitions_are_not_sampled_and_scale_no_weights() -> None:
     # Steps are numbers modulo 5, so 4 and 9 end an episode of 5 steps.
     replay = build_replay(
         "prioritized", 16, 4, ACTION, torch.device("cpu"), PER.model_copy(update={"actor_sampling": "uniform"}), 4
@@ -215,10 +215,10 @@ def test_errorless_transitions_are_not_drawn_and_scale_no_weights() -> None:
     drawn = replay.sample(4000, _rng(), beta=1.0)
     assert set(drawn.transitions.step.tolist()) == {0, 1, 2, 3}
     assert drawn.weights.max() == 1
-    assert set(replay.sample_evenly(4000, _rng()).transitions.step.tolist()) == {0, 1, 2, 3, 4}
+    assert set(replay.sample_uniformly(4000, _rng()).transitions.step.tolist()) == {0, 1, 2, 3, 4}
 
 
-def test_an_actor_that_shares_the_draw_still_sees_errorless_transitions() -> None:
+def test_an_actor_that_shares_the_batch_still_gets_zero_error_transitions() -> None:
     replay = build_replay("prioritized", 16, 4, ACTION, torch.device("cpu"), PER, 4)
     replay.add(_transitions(10))
     replay.update_priorities(torch.arange(10), torch.cat([torch.ones(4), torch.zeros(1)]).repeat(2))
@@ -230,7 +230,7 @@ def test_an_actor_that_shares_the_draw_still_sees_errorless_transitions() -> Non
     assert drawn.weights[~last].eq(1).all(), "else theirs would be the largest, and scale these down"
 
 
-def test_a_batch_of_errorless_transitions_alone_weighs_nothing() -> None:
+def test_a_batch_of_zero_error_transitions_has_zero_weights() -> None:
     replay = build_replay("prioritized", 4, 4, ACTION, torch.device("cpu"), PER, 4)
     replay.add(_transitions(1, first=4))
     assert replay.sample(3, _rng()).weights.tolist() == [0, 0, 0]
@@ -244,15 +244,15 @@ def test_a_checkpoint_holds_what_is_filled_and_no_more(kind: str) -> None:
         replay.add(_transitions(count))
         file = io.BytesIO()
         torch.save(replay.state_dict()["columns"], file)
-        sizes.append(file.notify())
+        sizes.append(file.tell())
     assert sizes[0] < 10_000 < sizes[1]
 
 
-def test_what_does_not_fit_a_buffer_is_said() -> None:
+def test_a_state_that_does_not_fit_a_buffer_is_an_error() -> None:
     replay = UniformReplay(8, 4, ACTION)
     replay.add(_transitions(5))
     state = replay.state_dict()
-    with pytest.raises(MisfitError, match="5 transitions are there, and only 4 have room here"):
+    with pytest.raises(MisfitError, match="it has 5 transitions, and this buffer has room for 4"):
         UniformReplay(4, 4, ACTION).load_state_dict(state)
     with pytest.raises(MisfitError, match=r"before is \(5, 3, 4, 4\) there and \(5, 3, 6, 6\) here"):
         UniformReplay(8, 6, ACTION).load_state_dict(state)
@@ -291,7 +291,7 @@ def _go_on(replay: UniformReplay) -> list[int]:
     replay.update_priorities(early.indices, torch.linspace(0, 1, 32))
     replay.add(_transitions(3, first=4))
     late = replay.sample(32, rng)
-    return [*early.transitions.view.image.tolist(), *late.transitions.before[:, 0, 0, 0].tolist()]
+    return [*early.transitions.view.image.tolist(), *late.transitions.obs[:, 0, 0, 0].tolist()]
 
 
 def _chi_square(indices: Tensor, probability: Tensor) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lpaint import Painter
 from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.state import actor_settings
-from lpaint.agent.targets import Pictures
+from lpaint.agent.targets import TargetSampler
 from lpaint.agent.torch_model import TorchPaintingModel, build_actor
 from lpaint.agent.trainer import AgentTraining
 from lpaint.bench.study import judge
@@ -126,21 +126,21 @@ def test_the_painter_paints_the_trainings_own_episode() -> None:
     settings |= {"head": "pooled", "blocks": 1, "norm": "batch"}
     actor, family = build_actor(settings).eval(), get_family("bezier")
     images = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    pictures = Pictures(images, torch.arange(5), 16, [1], torch.device("cpu"))
-    painter = Compositor(family, exact_rasteriser(family, 16, compiled=False))
+    sampler = TargetSampler(images, torch.arange(5), 16, [1], torch.device("cpu"))
+    compositor = Compositor(family, partial(exact_rasteriser, family, compiled=False))
 
     @torch.no_grad()
     def policy(canvas: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         return actor(canvas, target, fraction.float())
 
     episode = params.agent.model_copy(update={"environments": 4, "flip": False, "start": "black"})
-    parts = list(rollout(pictures, painter, policy, episode, torch.Generator().manual_seed(2)))
-    targets = pictures.targets(parts[0].view).numpy()
+    parts = list(rollout(sampler, compositor, policy, episode, torch.Generator().manual_seed(2)))
+    targets = sampler.load_targets(parts[0].view).numpy()
     model = TorchPaintingModel(actor, settings, Compute("cpu", "fp32", 1, compile=False))
     painting = paint_as_trained(model, targets, [2, 4, 6])
     for step, part in enumerate(parts):
-        difference = np.abs(255 * painting.snapshots[2 * step + 2] - part.after.numpy())
-        assert part.after.float().std() > 5 and difference.max() <= 0.6, f"step {step}"
+        difference = np.abs(255 * painting.snapshots[2 * step + 2] - part.next_obs.numpy())
+        assert part.next_obs.float().std() > 5 and difference.max() <= 0.6, f"step {step}"
     *_, drawn = draw_strokes(model, painting.strokes[0], 16, 16)
     np.testing.assert_allclose(drawn, painting.snapshots[6][0], atol=1e-5)
 

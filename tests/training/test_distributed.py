@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lpaint.agent.state import Progress
+from lpaint.agent.state import TrainState
 from lpaint.agent.trainer import AgentTraining
 from lpaint.errors import DataError, MisfitError, ParamsError, TrainingError
 from lpaint.runtime.params import Params
@@ -113,10 +113,10 @@ class StoppedError(Exception):
     """Stands for a kill between two rounds."""
 
 
-def _resume_in_ranks(root: Path, folder: Path) -> tuple[Tensor, Tensor, Progress, Progress]:
+def _resume_in_ranks(root: Path, folder: Path) -> tuple[Tensor, Tensor, TrainState, TrainState]:
     """Actors of an unbroken and of a resumed training, where the latter stood, and where it ended."""
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TrainState) -> None:
         if progress.update == 8:
             raise StoppedError
 
@@ -124,7 +124,7 @@ def _resume_in_ranks(root: Path, folder: Path) -> tuple[Tensor, Tensor, Progress
     with pytest.raises(StoppedError):
         agent_of(tiny_params(), root, folder / "parts").run(stop)
     parts = agent_of(tiny_params(), root, folder / "parts")
-    stood = Progress(**vars(parts.progress))
+    stood = TrainState(**vars(parts.progress))
     result = parts.run()
     return _flat(whole.actor), _flat(result.actor), stood, result.progress
 

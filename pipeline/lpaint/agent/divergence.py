@@ -1,4 +1,4 @@
-"""Trainings that fall apart: noticed after every round, before anything of it is kept."""
+"""Detect a diverged training after every round, before anything of the round is saved."""
 
 from collections.abc import Iterable
 
@@ -7,41 +7,44 @@ from torch import nn
 
 from lpaint.training import distributed
 
-# No loss, norm or value of a sound training comes near.
-_LARGEST = 1e8
+# Losses, norms and values of a training that converges stay far below.
+_MAX_ABSOLUTE = 1e8
 
 
 class DivergenceError(Exception):
-    """A training fell apart; the text says in which number and when."""
+    """The training diverged; the text names the number and the update."""
 
 
 class RoundMetrics:
-    """What the updates of a round logged; not everything need be logged every time."""
+    """Metrics of the updates of one round. An update may log a subset of them.
+
+    ``first`` is the number of updates before the round.
+    """
 
     def __init__(self, first: int) -> None:
         self.first = first
         self._rows: list[dict[str, torch.Tensor]] = []
 
     def add(self, metrics: dict[str, torch.Tensor]) -> None:
-        """Scalars of the next update, still on their device."""
+        """Add the scalars of the next update, still on their device."""
         self._rows.append(metrics)
 
     def read(self) -> dict[str, float]:
-        """Means over the updates that logged a scalar, and over all ranks.
+        """Mean of each metric over the updates that logged it, and over all ranks.
 
         Raises:
-            DivergenceError: a value is not finite, or too large to be anything but a training that explodes.
+            DivergenceError: a value is not finite, or at least 1e8 in absolute value.
         """
         if not self._rows:
             return {}
         names = sorted({name for row in self._rows for name in row})
         absent = torch.zeros_like(next(iter(self._rows[0].values())), dtype=torch.float32)
-        # Here, and in ``check_weights``, a round waits for the device; nowhere else.
+        # A round waits for the device here and in ``check_weights``, and nowhere else.
         values = torch.stack([torch.stack([row.get(name, absent).float() for name in names]) for row in self._rows])
         values = distributed.all_reduce_mean(values).cpu()
-        bad = ~(values.abs() < _LARGEST)
-        if bad.any():
-            row, column = torch.nonzero(bad)[0].tolist()
+        diverged = ~(values.abs() < _MAX_ABSOLUTE)
+        if diverged.any():
+            row, column = torch.nonzero(diverged)[0].tolist()
             raise DivergenceError(f"{names[column]} was {values[row, column]:g} in update {self.first + row + 1}")
         logged = torch.tensor([[name in row for name in names] for row in self._rows])
         means = values.sum(0) / logged.sum(0)
@@ -49,15 +52,15 @@ class RoundMetrics:
 
 
 def check_weights(networks: Iterable[nn.Module], update: int) -> None:
-    """See that all weights and buffers are finite after ``update``: a checkpoint must not hold others.
+    """Check that all weights and buffers are finite after ``update``, so that no checkpoint holds others.
 
     Raises:
-        DivergenceError: naming the kind of network that is not.
+        DivergenceError: one is not finite; the text names the class of its network.
     """
     checked = list(networks)
     finite = torch.stack(
         [torch.stack([value.isfinite().all() for value in each.state_dict().values()]).all() for each in checked]
     )
-    for network, fine in zip(checked, finite.tolist(), strict=True):
-        if not fine:
+    for network, is_finite in zip(checked, finite.tolist(), strict=True):
+        if not is_finite:
             raise DivergenceError(f"a weight of the {type(network).__name__} was not finite after update {update}")

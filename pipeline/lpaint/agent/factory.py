@@ -1,6 +1,7 @@
-"""An agent from its settings: networks, GAN and update rule."""
+"""Build an agent from its settings: networks, GAN and update rule."""
 
 from lpaint.agent.ddpg import Ddpg
+from lpaint.agent.environment import Compositor
 from lpaint.agent.networks import ActionCritic, Actor, Critic, TwinCritic
 from lpaint.agent.variants import ModelFreeDdpg, Td3
 from lpaint.gan import DiscriminatorTrainer, build_gan
@@ -10,8 +11,8 @@ from lpaint.training.device import Compute
 _RULES: dict[str, type[Ddpg]] = {"ddpg": Ddpg, "td3": Td3, "model_free_ddpg": ModelFreeDdpg}
 
 
-def build_agent(settings: Agent, actor: Actor, compute: Compute) -> Ddpg:
-    """The learner that ``settings.algorithm`` names, around ``actor``; its other networks are fresh.
+def build_agent(settings: Agent, actor: Actor, compositor: Compositor, compute: Compute) -> Ddpg:
+    """The agent that ``settings.algorithm`` names, around ``actor``; its other networks are fresh.
 
     Raises:
         ParamsError: there is no such GAN.
@@ -25,5 +26,5 @@ def build_agent(settings: Agent, actor: Actor, compute: Compute) -> Ddpg:
     else:
         critic = Critic(width, thresholds)
     gan = build_gan(settings)
-    adversary = DiscriminatorTrainer(gan, settings.discriminator, settings.adam, compute) if gan else None
-    return _RULES[settings.algorithm](settings, actor, critic, adversary, compute)
+    trainer = DiscriminatorTrainer(gan, settings.discriminator, settings.adam, compute) if gan else None
+    return _RULES[settings.algorithm](settings, actor, critic, compositor, trainer, compute)

@@ -1,4 +1,4 @@
-"""What the agent is paid for: how much closer a step brought the canvas to its target."""
+"""The reward: how much closer a step brings the canvas to its target."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,51 +19,55 @@ Score = Callable[[Tensor], Tensor]
 class RewardModel:
     """Weighted sum of an L2 reward and a discriminator's reward.
 
-    L2, with d the mean squared error over pixels and channels (edges weigh more if ``edges`` is above 0):
-    ``difference``, d_before - d_after (Huang et al. 2019, section 3.2); or ``log_ratio``,
-    log((d_before + e) / (d_after + e)), which weighs early and late steps alike.
-    GAN: D(after, target) - D(before, target). Each discriminator has a scale of its own, so with ``gan_scale: running``
-    it is divided by its running root mean square over all batches that rewards were asked for, this one included; the
-    scale is kept in the checkpoint. ``none`` takes it as it is, as published.
+    L2, with d the mean squared error over pixels and channels (weighted towards edges if ``edges`` is above 0):
 
-    ``score`` is None where there is no GAN; then the gan weight is ignored.
+    - ``difference``: d(obs) - d(next_obs) (Huang et al. 2019, section 3.2).
+    - ``log_ratio``: log((d(obs) + e) / (d(next_obs) + e)), which weighs early and late steps alike.
+
+    GAN: D(next_obs, target) - D(obs, target). Each discriminator has a scale of its own:
+
+    - ``gan_scale: running``: the reward is divided by its running root mean square over all batches, including the
+      current one. The checkpoint holds the scale.
+    - ``gan_scale: none``: the reward is not scaled, as published.
+
+    ``score`` is None where there is no GAN; then the GAN's weight is ignored.
     """
 
     def __init__(self, settings: Reward, score: Score | None, device: torch.device) -> None:
         self.settings = settings
         self.score = score if settings.gan else None
         self.mean_square = torch.ones((), device=device)
-        self._observed = torch.zeros((), device=device)
+        self._batches = torch.zeros((), device=device)
 
-    def __call__(self, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
-        """Canvases and target [B, 3, S, S] in [0, 1] -> rewards [B], differentiable in ``after``."""
-        reward = torch.zeros(len(before), device=before.device)
+    def __call__(self, obs: Tensor, next_obs: Tensor, target: Tensor) -> Tensor:
+        """Canvases and target [B, 3, S, S] in [0, 1] -> rewards [B], differentiable in ``next_obs``."""
+        reward = torch.zeros(len(obs), device=obs.device)
         if self.settings.l2:
-            reward = reward + self.settings.l2 * self._l2(before, after, target)
+            reward = reward + self.settings.l2 * self._l2(obs, next_obs, target)
         if self.score is not None:
-            gain = self.gain(before, after, target)
+            gain = self.gan_reward(obs, next_obs, target)
             if self.settings.gan_scale == "running":
-                self._observe(gain)
+                self._update_scale(gain)
                 gain = gain / (self.mean_square.sqrt() + 1e-8)
             reward = reward + self.settings.gan * gain
         return reward
 
-    def gain(self, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
-        """The discriminator's unscaled reward [B]."""
+    def gan_reward(self, obs: Tensor, next_obs: Tensor, target: Tensor) -> Tensor:
+        """The discriminator's reward [B], not scaled."""
         assert self.score is not None
-        return self.score(pair(after, target)) - self.score(pair(before, target))
+        return self.score(pair(next_obs, target)) - self.score(pair(obs, target))
 
     @torch.no_grad()
-    def _observe(self, gain: Tensor) -> None:
-        """Let the running scale follow; bias-corrected, so the first batch sets it."""
+    def _update_scale(self, gain: Tensor) -> None:
+        """Update the running scale by a batch; bias-corrected, so the first batch sets it."""
         square = distributed.all_reduce_mean(gain.square().mean())
-        self._observed += 1
-        rate = torch.maximum(1 / self._observed, torch.full_like(self._observed, 0.01))
+        self._batches += 1
+        rate = torch.maximum(1 / self._batches, torch.full_like(self._batches, 0.01))
         self.mean_square += rate * (square - self.mean_square)
 
     def state_dict(self) -> dict[str, Any]:
         """The running scale."""
-        return {"mean_square": self.mean_square.clone(), "observed": self._observed.clone()}
+        return {"mean_square": self.mean_square.clone(), "observed": self._batches.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the running scale.
@@ -72,18 +76,18 @@ class RewardModel:
             MisfitError: there is none.
         """
         copy_into(self.mean_square, state, "mean_square")
-        copy_into(self._observed, state, "observed")
+        copy_into(self._batches, state, "observed")
 
-    def forget_scale(self) -> None:
-        """Let the next batch set the running scale: on canvases of another size a discriminator has another scale."""
-        self._observed.zero_()
+    def reset_scale(self) -> None:
+        """Let the next batch set the running scale; a discriminator's scale depends on the size of the canvases."""
+        self._batches.zero_()
 
-    def _l2(self, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
+    def _l2(self, obs: Tensor, next_obs: Tensor, target: Tensor) -> Tensor:
         weight = edge_weight(target, self.settings.edges) if self.settings.edges else None
-        was, now = squared_error(before, target, weight), squared_error(after, target, weight)
+        error, next_error = squared_error(obs, target, weight), squared_error(next_obs, target, weight)
         if self.settings.l2_form == "difference":
-            return was - now
-        return torch.log((was + self.settings.l2_epsilon) / (now + self.settings.l2_epsilon))
+            return error - next_error
+        return torch.log((error + self.settings.l2_epsilon) / (next_error + self.settings.l2_epsilon))
 
 
 def squared_error(canvas: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -93,9 +97,9 @@ def squared_error(canvas: Tensor, target: Tensor, weight: Tensor | None = None) 
 
 
 def edge_weight(target: Tensor, edges: float) -> Tensor:
-    """Weights [B, 1, S, S] of mean 1 that grow with how much the target [B, 3, S, S] changes at a pixel.
+    """Weights [B, 1, S, S] of mean 1 that grow with the gradient of the target [B, 3, S, S].
 
-    (1 + edges * g) / (1 + edges), with g the length of the grey picture's gradient over its mean.
+    (1 + edges * g) / (1 + edges), with g the gradient norm of the grey image divided by its mean.
     """
     grey = F.pad(target.mean(1, keepdim=True), (0, 1, 0, 1), mode="replicate")
     down, across = grey[:, :, 1:, :-1] - grey[:, :, :-1, :-1], grey[:, :, :-1, 1:] - grey[:, :, :-1, :-1]

@@ -1,38 +1,66 @@
-"""Where a training stands, and what it leaves."""
+"""The state of a training, and its result."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from lpaint.agent.networks import Actor
 from lpaint.data.dataset import PreparedData
 from lpaint.runtime.params import Params
+from lpaint.training.restore import entry, load_dataclass
 
 
 @dataclass
-class Progress:
-    """Where a training stands; part of its checkpoint."""
+class TrainState:
+    """Counters and results of a training so far; part of its checkpoint.
+
+    Attributes:
+        update: updates done.
+        rounds: rounds of episodes done.
+        transitions: transitions collected, over all ranks.
+        seconds: training time, without validation.
+        rollbacks: returns to a checkpoint after a divergence.
+        best_l2: lowest validation L2.
+        curve: one row of figures per validation.
+    """
 
     update: int = 0
     rounds: int = 0
     transitions: int = 0
     seconds: float = 0.0
-    setbacks: int = 0
+    rollbacks: int = 0
     best_l2: float = math.inf
     curve: list[dict[str, float]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All fields; ``rollbacks`` has the name ``setbacks`` in checkpoints."""
+        return {"setbacks" if name == "rollbacks" else name: value for name, value in vars(self).items()}
+
+    @classmethod
+    def load(cls, state: Any, name: str) -> Self:
+        """A ``TrainState`` from ``state[name]``, a saved ``state_dict``.
+
+        Raises:
+            MisfitError: the entry is missing or has unknown fields.
+        """
+        saved = entry(state, name)
+        if isinstance(saved, Mapping):
+            saved = {"rollbacks" if key == "setbacks" else key: value for key, value in saved.items()}
+        return load_dataclass(cls, {name: saved}, name)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves: the best actor's weights, its curve, and the settings to rebuild it from."""
+    """The best actor, the settings to rebuild it from, and the final state of the training."""
 
     actor: Actor
     settings: dict[str, Any]
-    progress: Progress
+    progress: TrainState
 
 
 def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
-    """What an actor's weights file says of itself."""
+    """The settings that an actor's weights file carries."""
     agent = params.agent
     return {
         "canvas": params.stroke.canvas,

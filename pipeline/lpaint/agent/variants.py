@@ -1,21 +1,22 @@
-"""Other update rules than model-based DDPG, as far as they differ from it."""
+"""Update rules other than model-based DDPG: what they change."""
 
 import torch
 from torch import Tensor
 
-from lpaint.agent.ddpg import Ddpg, Metrics, State
+from lpaint.agent.batch import Batch
+from lpaint.agent.ddpg import Ddpg, Metrics
 
 
 class Td3(Ddpg):
     """Twin delayed DDPG (Fujimoto et al. 2018, arXiv 1802.09477), with the renderer as its model.
 
-    Two critics, of which goals take the lesser value (section 4.2) and the actor's loss the first; the actor and the
-    targets of actor and critics move at every ``policy_delay``-th update only (5.2 and algorithm 1); noise is added to
-    the target actor's strokes, N(0, smoothing^2) clipped to +-smoothing_clip, and the sum is kept in [0, 1] (5.3). The
-    paper's actions span [-1, 1]; strokes span half of that, so its 0.2 and 0.5 are 0.1 and 0.25 here.
+    - Two critics: the TD target takes their minimum (section 4.2), the actor's loss takes the first.
+    - The actor and all target networks change at every ``policy_delay``-th update (section 5.2, algorithm 1).
+    - The target actor's strokes get noise, N(0, smoothing^2) clipped to +-smoothing_clip, and are kept in [0, 1]
+      (section 5.3). The paper's actions span [-1, 1] and strokes [0, 1], so its 0.2 and 0.5 become 0.1 and 0.25.
     """
 
-    def _actor_is_due(self) -> bool:
+    def _updates_actor(self) -> bool:
         return (self.updates + 1) % self.settings.td3.policy_delay == 0
 
     def _target_strokes(self, canvas: Tensor, target: Tensor, fraction: Tensor, rng: torch.Generator) -> Tensor:
@@ -25,10 +26,10 @@ class Td3(Ddpg):
 
 
 class ModelFreeDdpg(Ddpg):
-    """Plain DDPG (Lillicrap et al. 2016, arXiv 1509.02971), the comparison of Huang et al. 2019, section 4.3.
+    """Plain DDPG (Lillicrap et al. 2016, arXiv 1509.02971), the baseline of Huang et al. 2019, section 4.3.
 
-    The critic learns Q(s, a) of a stored action from what it was paid, and the actor learns through the critic alone;
-    no gradient passes through the renderer:
+    The critic learns Q(s, a) of the stored action from the stored reward. The actor learns through the critic alone; no
+    gradient passes through the renderer:
 
         Q(s, a) <- r(s, a) + gamma (1 - done) Q_target(s', target_actor(s'))
         actor   <- ascend Q(s, actor(s))
@@ -36,29 +37,29 @@ class ModelFreeDdpg(Ddpg):
 
     @property
     def has_critic(self) -> bool:
-        """Always: without a critic the actor would learn nothing."""
+        """Always True: the actor learns through the critic alone."""
         return True
 
     @property
-    def errorless_step(self) -> int | None:
+    def zero_error_step(self) -> int | None:
         """None: the critic learns the reward of the last step, too."""
         return None
 
     @torch.no_grad()
-    def _goal(self, state: State, rng: torch.Generator) -> Tensor:
-        later = state.step + 1
-        fraction = later / self.settings.max_steps
-        strokes = self._target_strokes(state.after, state.target, fraction, rng)
-        value = self._values(self.critic_target, state.after, state.target, fraction, strokes).amin(0)
-        reward = self.reward(state.before, state.after, state.target)
-        return reward + self.discount * (later < self.settings.max_steps).float() * value
+    def _td_target(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        next_step = batch.step + 1
+        fraction = next_step / self.settings.max_steps
+        strokes = self._target_strokes(batch.next_obs, batch.target, fraction, rng)
+        value = self._values(self.critic_target, batch.next_obs, batch.target, fraction, strokes).amin(0)
+        reward = self.reward(batch.obs, batch.next_obs, batch.target)
+        return reward + self.discount * (next_step < self.settings.max_steps).float() * value
 
-    def _prediction(self, state: State) -> Tensor:
-        fraction = state.step / self.settings.max_steps
-        return self._values(self.critic, state.before, state.target, fraction, state.strokes)
+    def _critic_value(self, batch: Batch) -> Tensor:
+        fraction = batch.step / self.settings.max_steps
+        return self._values(self.critic, batch.obs, batch.target, fraction, batch.action)
 
-    def _worth(self, state: State) -> tuple[Tensor, Metrics]:
-        fraction = state.step / self.settings.max_steps
-        strokes = self.policy(state.before, state.target, fraction)
-        worth = self._values(self.critic, state.before, state.target, fraction, strokes)[0]
-        return worth, {"actor/value": worth.detach().mean()}
+    def _policy_objective(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        fraction = batch.step / self.settings.max_steps
+        strokes = self.policy(batch.obs, batch.target, fraction)
+        objective = self._values(self.critic, batch.obs, batch.target, fraction, strokes)[0]
+        return objective, {"actor/value": objective.detach().mean()}

@@ -8,7 +8,8 @@ from lpaint.agent.ddpg import Ddpg
 from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.factory import build_agent
 from lpaint.agent.networks import Actor
-from lpaint.agent.targets import Pictures, place_images
+from lpaint.agent.targets import TargetSampler, place_images
+from lpaint.agent.train_step import train_step
 from lpaint.bench.plain import contiguous, plain_optim
 from lpaint.bench.timing import Report, interleaved
 from lpaint.renderer.networks import build_renderer, canvas_rasterisers, renderer_settings
@@ -20,6 +21,8 @@ from lpaint.training.device import Compute
 _PICTURES = 256
 # A step costs the same wherever it stands in its episode.
 _MOST_STEPS = 5
+# Exponent of the importance weights; its value does not change the work.
+_BETA = 0.5
 
 
 def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
@@ -29,33 +32,34 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     """
     settings, canvas, device = params.agent, params.stroke.canvas, compute.torch_device
     plain = Compute(compute.device, "fp32", compute.threads, compile=False)
-    agent = _agent(params, compute)
+    agent, targets = _agent(params, compute)
     with plain_optim():
-        plain_agent = _agent(params, plain)
+        plain_agent, _ = _agent(params, plain)
     for network in plain_agent.networks():
         contiguous(network)
     rng = torch.Generator(device).manual_seed(0)
     steps = min(settings.max_steps, _MOST_STEPS)
     shortened = settings.model_copy(update={"max_steps": steps})
-    episode = shortened.round_transitions
+    transitions_per_round = shortened.transitions_per_round
     action = settings.bundle, get_family(params.stroke.family).parameters
-    replay = build_replay(settings.replay, episode, canvas, action, device, settings.per)
+    replay = build_replay(settings.replay, transitions_per_round, canvas, action, device, settings.per)
 
     def play() -> None:
-        for transitions in rollout(agent.pictures, agent.painter, agent.policy, shortened, rng):
+        for transitions in rollout(targets, agent.compositor, agent.policy, shortened, rng):
             replay.add(transitions)
 
     play()
 
     def update_plainly() -> None:
         with plain_optim():
-            plain_agent.update(replay, 0.5, 1.0, rng)
+            train_step(plain_agent, replay, targets, rng, _BETA)
 
     actions: dict[str, Callable[[], object]] = {
-        "update": _updating(agent, replay, rng),
+        "update": _updating(agent, replay, targets, rng),
         "plain update": update_plainly,
     }
-    actions[f"round of {episode} transitions"] = play
+    round_name = f"round of {transitions_per_round} transitions"
+    actions[round_name] = play
     seconds = interleaved(actions, repeats, waiting(compute))
     sizes = {
         "canvas": canvas,
@@ -73,21 +77,21 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     for name, value in seconds.items():
         report.add(name, value, "s")
     report.add("ratio of plain to ours", seconds["plain update"] / seconds["update"], "")
-    report.add("transitions a second", episode / seconds[f"round of {episode} transitions"], "/s")
+    report.add("transitions a second", transitions_per_round / seconds[round_name], "/s")
     return report
 
 
 def prepare_update(params: Params, compute: Compute) -> Callable[[], object]:
     """An update of a fresh agent on one step's transitions, at the sizes of ``params``."""
     settings, device = params.agent, compute.torch_device
-    agent, rng = _agent(params, compute), torch.Generator(device).manual_seed(0)
+    (agent, targets), rng = _agent(params, compute), torch.Generator(device).manual_seed(0)
     one_step = settings.model_copy(update={"max_steps": 1})
     action = settings.bundle, get_family(params.stroke.family).parameters
-    sizes = one_step.round_transitions, params.stroke.canvas, action
+    sizes = one_step.transitions_per_round, params.stroke.canvas, action
     replay = build_replay(settings.replay, *sizes, device, settings.per)
-    for transitions in rollout(agent.pictures, agent.painter, agent.policy, one_step, rng):
+    for transitions in rollout(targets, agent.compositor, agent.policy, one_step, rng):
         replay.add(transitions)
-    return _updating(agent, replay, rng)
+    return _updating(agent, replay, targets, rng)
 
 
 def waiting(compute: Compute) -> Callable[[], None]:
@@ -95,24 +99,23 @@ def waiting(compute: Compute) -> Callable[[], None]:
     return torch.cuda.synchronize if compute.device == "cuda" else lambda: None
 
 
-def _agent(params: Params, compute: Compute) -> Ddpg:
+def _agent(params: Params, compute: Compute) -> tuple[Ddpg, TargetSampler]:
+    """A fresh agent, and targets of noise for it."""
     settings, canvas = params.agent, params.stroke.canvas
     family = get_family(params.stroke.family)
     torch.manual_seed(0)
     images = torch.randint(0, 256, (_PICTURES, params.data.size, params.data.size, 3), dtype=torch.uint8)
     images = place_images(images.numpy(), compute.torch_device)
-    pictures = Pictures(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
+    targets = TargetSampler(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
     shape = settings.actor
     sizes = (canvas, settings.bundle, family.parameters, shape.width)
     actor = Actor(*sizes, shape.head, shape.blocks, shape.norm, settings.counts_steps)
     network = None
     if settings.renderer == "neural":
         network = build_renderer(renderer_settings(params.renderer, params.stroke)).eval()
-    painter = Compositor(family, canvas_rasterisers(family, compute, network)(canvas), settings.fit_colours)
-    agent = build_agent(settings, actor, compute)
-    agent.show(pictures, painter)
-    return agent
+    compositor = Compositor(family, canvas_rasterisers(family, compute, network), settings.fit_colours)
+    return build_agent(settings, actor, compositor, compute), targets
 
 
-def _updating(agent: Ddpg, replay: UniformReplay, rng: torch.Generator) -> Callable[[], object]:
-    return lambda: agent.update(replay, 0.5, 1.0, rng)
+def _updating(agent: Ddpg, replay: UniformReplay, targets: TargetSampler, rng: torch.Generator) -> Callable[[], object]:
+    return lambda: train_step(agent, replay, targets, rng, _BETA)

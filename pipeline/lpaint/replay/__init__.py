@@ -1,28 +1,37 @@
-"""Experience replay: storage, and the rules by which it is sampled."""
+"""Experience replay: storage and sampling, uniform or prioritised."""
 
 import torch
 
 from lpaint.errors import ParamsError
-from lpaint.replay.buffer import PrioritizedReplay, Sample, Transitions, UniformReplay, View
+from lpaint.replay.buffer import PrioritizedReplay, Sample, Transitions, UniformReplay, View, saved_canvas
 from lpaint.replay.sum_tree import SumTree
 from lpaint.runtime.params import Per
 
-__all__ = ["PrioritizedReplay", "Sample", "SumTree", "Transitions", "UniformReplay", "View", "build_replay"]
+__all__ = [
+    "PrioritizedReplay",
+    "Sample",
+    "SumTree",
+    "Transitions",
+    "UniformReplay",
+    "View",
+    "build_replay",
+    "saved_canvas",
+]
 
 
 def build_replay(
     kind: str,
     capacity: int,
     canvas: int,
-    action: tuple[int, int],
+    action_shape: tuple[int, int],
     device: torch.device,
     per: Per,
-    errorless_step: int | None = None,
+    zero_error_step: int | None = None,
 ) -> UniformReplay:
-    """The replay buffer that ``agent.replay`` names (``uniform`` or ``prioritized``).
+    """The replay buffer that ``agent.replay`` names (``uniform`` or ``prioritized``); arguments as in the classes.
 
-    Transitions of ``errorless_step`` have a temporal-difference error of 0 by definition. A prioritised buffer draws
-    none of them, unless the actor learns on the same draw (``actor_sampling: shared``).
+    A prioritised buffer samples transitions of ``zero_error_step`` only if the actor learns on the same batch
+    (``actor_sampling: shared``).
 
     Raises:
         ParamsError: there is no such replay.
@@ -31,14 +40,14 @@ def build_replay(
         return PrioritizedReplay(
             capacity,
             canvas,
-            action,
+            action_shape,
             device,
             alpha=per.alpha,
             epsilon=per.epsilon,
             stratified=per.stratified,
-            errorless_step=errorless_step,
-            draws_errorless=per.actor_sampling == "shared",
+            zero_error_step=zero_error_step,
+            samples_zero_error=per.actor_sampling == "shared",
         )
     if kind == "uniform":
-        return UniformReplay(capacity, canvas, action, device)
+        return UniformReplay(capacity, canvas, action_shape, device)
     raise ParamsError(f"agent.replay: there is no replay {kind!r}; choose uniform or prioritized")

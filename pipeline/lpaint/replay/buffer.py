@@ -1,6 +1,6 @@
-"""Replay buffers: uniform, and prioritised after Schaul et al. 2016 (arXiv 1511.05952), behind one interface.
+"""Replay buffers with one interface: uniform, and prioritised (Schaul et al. 2016, arXiv 1511.05952).
 
-Canvases are kept as uint8; targets are not kept at all but cut again from the data set by image and box.
+Canvases are stored as uint8. Targets are not stored: a ``View`` says which crop of which image to cut again.
 """
 
 from dataclasses import dataclass, fields
@@ -13,13 +13,19 @@ from lpaint.replay.sum_tree import SumTree
 from lpaint.training import distributed
 from lpaint.training.restore import MisfitError, copy_into, entry
 
+# Names of columns in checkpoints, where they differ from the fields of Transitions.
+_SAVED_NAMES = {"obs": "before", "next_obs": "after", "action": "strokes"}
+
 
 @dataclass(frozen=True)
 class View:
-    """Which part of which picture each of B environments paints: the target of a transition, by reference.
+    """References to B targets: square crops of the packed images.
 
-    ``image`` [B] int64, row of the packed images; ``top`` and ``left`` [B] int64, corner of the square crop in pixels;
-    ``level`` [B] int64, index into the zoom's scales, which gives the side; ``flip`` [B] bool, mirrored left to right.
+    Attributes:
+        image: [B] int64, row of the packed images.
+        top, left: [B] int64, corner of the crop in image pixels.
+        level: [B] int64, index of the zoom's scale, which gives the crop's side.
+        flip: [B] bool, whether the image is mirrored left to right.
     """
 
     image: Tensor
@@ -40,20 +46,23 @@ class View:
 class Transitions:
     """B steps of painting.
 
-    Canvases ``before`` and ``after`` [B, 3, S, S] uint8, the ``strokes`` [B, K, P] in [0, 1] laid between them, and
-    ``step`` [B] int64, of the state before.
+    Attributes:
+        obs, next_obs: [B, 3, S, S] uint8, canvases before and after the action.
+        action: [B, K, P], the strokes between the two canvases, in [0, 1].
+        view: the targets.
+        step: [B] int64, the step of ``obs`` in its episode, from 0.
     """
 
-    before: Tensor
-    after: Tensor
-    strokes: Tensor
+    obs: Tensor
+    next_obs: Tensor
+    action: Tensor
     view: View
     step: Tensor
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Transitions with their ``indices`` [B] in the buffer and importance ``weights`` [B] (all 1 if drawn evenly)."""
+    """Transitions, their ``indices`` [B] in the buffer, and importance ``weights`` [B] (all 1 if uniform)."""
 
     transitions: Transitions
     indices: Tensor
@@ -61,27 +70,29 @@ class Sample:
 
 
 class UniformReplay:
-    """Ring buffer drawn from evenly, with replacement.
+    """Ring buffer with uniform sampling, with replacement.
 
     Args:
-        capacity: most transitions.
+        capacity: maximum number of transitions.
         canvas: side S of the canvases in pixels.
-        action: strokes of a step and numbers of a stroke, (K, P).
-        device: where the transitions are kept.
+        action_shape: strokes per step and parameters per stroke, (K, P).
+        device: where the transitions are stored.
     """
 
     prioritized = False
 
-    def __init__(self, capacity: int, canvas: int, action: tuple[int, int], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, capacity: int, canvas: int, action_shape: tuple[int, int], device: torch.device | str = "cpu"
+    ) -> None:
         def column(*shape: int, dtype: torch.dtype) -> Tensor:
             return torch.zeros(capacity, *shape, dtype=dtype, device=device)
 
         self.capacity, self.device = capacity, torch.device(device)
         self.size, self.cursor = 0, 0
         self._columns = {
-            "before": column(3, canvas, canvas, dtype=torch.uint8),
-            "after": column(3, canvas, canvas, dtype=torch.uint8),
-            "strokes": column(*action, dtype=torch.float32),
+            "obs": column(3, canvas, canvas, dtype=torch.uint8),
+            "next_obs": column(3, canvas, canvas, dtype=torch.uint8),
+            "action": column(*action_shape, dtype=torch.float32),
             "step": column(dtype=torch.int64),
             "image": column(dtype=torch.int64),
             "top": column(dtype=torch.int64),
@@ -91,55 +102,55 @@ class UniformReplay:
         }
 
     def add(self, transitions: Transitions) -> None:
-        """Store B <= capacity transitions over the oldest ones."""
+        """Store B <= capacity transitions; in a full buffer they replace the oldest."""
         count = len(transitions.step)
         slots = (torch.arange(count, device=self.device) + self.cursor) % self.capacity
         view = transitions.view
-        for name, values in {
-            "before": transitions.before,
-            "after": transitions.after,
-            "strokes": transitions.strokes,
-            "step": transitions.step,
-        }.items():
-            self._columns[name][slots] = values
+        for name in ("obs", "next_obs", "action", "step"):
+            self._columns[name][slots] = getattr(transitions, name)
         for field in fields(view):
             self._columns[field.name][slots] = getattr(view, field.name)
         self.cursor = (self.cursor + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
-        self._stored(slots)
+        self._on_add(slots)
 
     def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Sample:
-        """Draw ``count`` transitions by the buffer's own rule; ``beta`` in [0, 1] matters to prioritised ones only."""
-        return self.sample_evenly(count, generator)
+        """Sample ``count`` transitions by the buffer's own rule.
 
-    def sample_evenly(self, count: int, generator: torch.Generator) -> Sample:
-        """Draw ``count`` transitions with equal probability, whatever their priorities."""
+        ``beta`` in [0, 1] is the exponent of a prioritised buffer's importance weights.
+        """
+        return self.sample_uniformly(count, generator)
+
+    def sample_uniformly(self, count: int, generator: torch.Generator) -> Sample:
+        """Sample ``count`` transitions with equal probability."""
         indices = torch.randint(self.size, (count,), generator=generator, device=self.device)
         return self._gather(indices, torch.ones(count, device=self.device))
 
     def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
-        """Tell the buffer the temporal-difference ``errors`` [B] found at ``indices`` [B]; here it does not care."""
+        """Set the priorities of ``indices`` [B] from their TD ``errors`` [B]; a uniform buffer has none."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on as if never stopped."""
-        filled = {name: _filled(values, self.size) for name, values in self._columns.items()}
+        """The stored transitions and the position of the next."""
+        filled = {
+            _SAVED_NAMES.get(name, name): _filled_rows(values, self.size) for name, values in self._columns.items()
+        }
         return {"columns": filled, "size": self.size, "cursor": self.cursor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict``'s state into a buffer of the same capacity.
 
         Raises:
-            MisfitError: it is of a buffer of other columns, another canvas or a larger capacity.
+            MisfitError: it has other columns, canvases of another size, or more transitions than fit here.
         """
         columns, size = entry(state, "columns"), entry(state, "size")
         if size > self.capacity:
-            raise MisfitError(f"{size} transitions are there, and only {self.capacity} have room here")
+            raise MisfitError(f"it has {size} transitions, and this buffer has room for {self.capacity}")
         for name, values in self._columns.items():
-            copy_into(values[:size], columns, name)
+            copy_into(values[:size], columns, _SAVED_NAMES.get(name, name))
         self.size, self.cursor = size, entry(state, "cursor")
 
-    def _stored(self, slots: Tensor) -> None:
-        """Called after new transitions took ``slots`` [B]."""
+    def _on_add(self, slots: Tensor) -> None:
+        """Called after new transitions were stored at ``slots`` [B]."""
 
     def _gather(self, indices: Tensor, weights: Tensor) -> Sample:
         columns = {name: values[indices] for name, values in self._columns.items()}
@@ -150,19 +161,19 @@ class UniformReplay:
 class PrioritizedReplay(UniformReplay):
     """Proportional prioritisation: P(i) = p_i^alpha / sum p^alpha, with p = |TD error| + epsilon.
 
-    Sampling is ``stratified``, one draw in each of B equal parts of the total (Schaul et al., section 3.3), or B
-    independent draws; either takes a transition with the same probability. Weights are (1 / (N P(i)))^beta over their
-    maximum *in the batch*. New transitions enter with the largest raw priority seen so far (alpha is applied once). Of
-    an index that a batch holds more than once, the largest of its errors is taken.
+    - Sampling is ``stratified``, one draw in each of B equal parts of the total (Schaul et al., section 3.3), or B
+      independent draws. A transition has the same probability either way.
+    - Importance weights are (1 / (N P(i)))^beta, divided by their maximum in the batch.
+    - New transitions get the largest raw priority so far (alpha is applied once).
+    - If a batch holds an index more than once, its largest error counts.
 
-    Transitions of the step ``errorless_step``, if that is given, have a temporal-difference error of 0 by definition
-    (see ``Ddpg.errorless_step``). They are never drawn; or, where the actor needs them (``draws_errorless``), with the
-    priority that such an error has, epsilon. Their weight is 0: it would multiply an error of 0, and, being the largest
-    there can be, it would scale all others down.
+    Transitions of ``zero_error_step``, if it is given, have a TD error of 0 by definition (``Ddpg.zero_error_step``).
+    They are not sampled, or, with ``samples_zero_error``, sampled with the priority of an error of 0, epsilon. Their
+    weight is 0: it would multiply an error of 0, and as the largest weight it would scale down all others.
 
-    Each rank of a training draws its share of a batch from a buffer of its own by the priorities in it, so that N and P
-    are that buffer's: with R ranks the whole has R N transitions, each drawn with probability P / R. The maximum in the
-    batch and the largest priority so far are over all ranks.
+    Each rank of a training samples its part of a batch from a buffer of its own; N and P are those of this buffer. R
+    ranks have R N transitions, each sampled with probability P / R. The maximum weight in the batch and the largest
+    priority so far are over all ranks.
     """
 
     prioritized = True
@@ -171,70 +182,81 @@ class PrioritizedReplay(UniformReplay):
         self,
         capacity: int,
         canvas: int,
-        action: tuple[int, int],
+        action_shape: tuple[int, int],
         device: torch.device | str = "cpu",
         *,
         alpha: float = 0.7,
         epsilon: float = 1e-3,
         stratified: bool = True,
-        errorless_step: int | None = None,
-        draws_errorless: bool = False,
+        zero_error_step: int | None = None,
+        samples_zero_error: bool = False,
     ) -> None:
-        super().__init__(capacity, canvas, action, device)
+        super().__init__(capacity, canvas, action_shape, device)
         self.alpha, self.epsilon, self.stratified = alpha, epsilon, stratified
-        self.errorless_step = errorless_step
-        self._errorless_priority = epsilon**alpha if draws_errorless else 0.0
+        self.zero_error_step = zero_error_step
+        self._zero_error_priority = epsilon**alpha if samples_zero_error else 0.0
         self.tree = SumTree(capacity, device)
-        self.largest = torch.ones((), dtype=torch.float64, device=self.device)
+        self.max_priority = torch.ones((), dtype=torch.float64, device=self.device)
 
     def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Sample:
-        """Draw ``count`` transitions in proportion to priority."""
-        place = torch.rand(count, dtype=torch.float64, generator=generator, device=self.device)
+        quantile = torch.rand(count, dtype=torch.float64, generator=generator, device=self.device)
         if self.stratified:
-            place = (torch.arange(count, dtype=torch.float64, device=self.device) + place) / count
+            quantile = (torch.arange(count, dtype=torch.float64, device=self.device) + quantile) / count
         total = self.tree.total
-        indices = self.tree.find(place * total)
+        indices = self.tree.find(quantile * total)
         probability = self.tree[indices] / total
-        weights = torch.where(self._errorless(indices), 0.0, (self.size * probability) ** -beta)
-        # A batch may hold errorless transitions alone; then there is nothing to scale.
+        weights = torch.where(self._has_zero_error(indices), 0.0, (self.size * probability) ** -beta)
+        # If all transitions of a batch have zero error, all weights are 0.
         largest = distributed.all_reduce_max(weights.max()).clamp(min=torch.finfo(weights.dtype).tiny)
         return self._gather(indices, (weights / largest).float())
 
     def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
-        """Set priorities from temporal-difference ``errors`` [B] at ``indices`` [B]."""
         if errors.shape != indices.shape:
             raise ValueError(
                 f"errors have shape {tuple(errors.shape)}, indices {tuple(indices.shape)}; both must be [B]"
             )
         raw = errors.detach().abs().double() + self.epsilon
-        self.largest = torch.maximum(self.largest, distributed.all_reduce_max(raw.max()))
-        # All pairs of a batch are few, and nothing here has to wait for the device to count what is unique.
+        self.max_priority = torch.maximum(self.max_priority, distributed.all_reduce_max(raw.max()))
+        # All pairs are compared, because torch.unique would wait for the device.
         same = indices[:, None] == indices
         merged = torch.where(same, raw, 0.0).amax(1)
-        self.tree.set(indices, torch.where(self._errorless(indices), self._errorless_priority, merged**self.alpha))
+        self._set_priorities(indices, merged)
 
     def state_dict(self) -> dict[str, Any]:
-        """The uniform buffer's state and the priorities."""
-        return {**super().state_dict(), "nodes": self.tree.nodes, "largest": self.largest}
+        return {**super().state_dict(), "nodes": self.tree.nodes, "largest": self.max_priority}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``'s state."""
         super().load_state_dict(state)
         copy_into(self.tree.nodes, state, "nodes")
-        copy_into(self.largest, state, "largest")
+        copy_into(self.max_priority, state, "largest")
 
-    def _stored(self, slots: Tensor) -> None:
-        self.tree.set(slots, torch.where(self._errorless(slots), self._errorless_priority, self.largest**self.alpha))
+    def _on_add(self, slots: Tensor) -> None:
+        self._set_priorities(slots, self.max_priority)
 
-    def _errorless(self, indices: Tensor) -> Tensor:
-        """Which of the transitions at ``indices`` [B] have no error by definition: [B] bool."""
-        if self.errorless_step is None:
+    def _set_priorities(self, indices: Tensor, raw: Tensor) -> None:
+        """Set the priorities of ``indices`` [B] to raw^alpha, except where the error is zero by definition."""
+        zero_error = self._has_zero_error(indices)
+        self.tree.set(indices, torch.where(zero_error, self._zero_error_priority, raw**self.alpha))
+
+    def _has_zero_error(self, indices: Tensor) -> Tensor:
+        """Whether the transitions at ``indices`` [B] have zero error by definition: [B] bool."""
+        if self.zero_error_step is None:
             return torch.zeros_like(indices, dtype=torch.bool)
-        return self._columns["step"][indices] == self.errorless_step
+        return self._columns["step"][indices] == self.zero_error_step
 
 
-def _filled(column: Tensor, size: int) -> Tensor:
-    """The first ``size`` rows, on the CPU where they are not all: a view would be saved with its whole storage."""
+def saved_canvas(state: Any) -> int:
+    """Side of the canvases in a buffer's saved ``state``, in pixels.
+
+    Raises:
+        MisfitError: it has no canvases.
+    """
+    side: int = entry(entry(state, "columns"), _SAVED_NAMES["obs"]).shape[-1]
+    return side
+
+
+def _filled_rows(column: Tensor, size: int) -> Tensor:
+    """The first ``size`` rows. If they are not all, they are copied: a view would be saved with its whole storage."""
     if size == len(column):
         return column
     return column[:size].clone() if column.device.type == "cpu" else column[:size].cpu()

@@ -1,11 +1,11 @@
-"""A sum tree: sample in proportion to priority in O(log N)."""
+"""A sum tree: sampling in proportion to priority in O(log N)."""
 
 import torch
 from torch import Tensor
 
 
 class SumTree:
-    """Complete binary tree whose inner nodes hold the sum of their children; the leaves hold priorities.
+    """Complete binary tree. Leaves hold priorities; each inner node holds the sum of its two children.
 
     ::
 
@@ -13,9 +13,9 @@ class SumTree:
               3      7            nodes 2, 3
             1  2   3   4          leaves: nodes 4 to 7
 
-    Stored flat, node i's children being 2 i and 2 i + 1. The number of leaves is the capacity rounded up to a power of
-    two, so that every leaf lies on the last level. float64: in float32 rounding lets a search end on a leaf of
-    priority 0. All operations take whole batches of indices and run on the tree's device without synchronising.
+    The nodes are one array; the children of node i are 2 i and 2 i + 1. The number of leaves is the capacity rounded up
+    to a power of two, so that all leaves are on the last level. float64: in float32 rounding lets a search end on a
+    leaf of priority 0. All operations take batches of indices and run on the tree's device without synchronising.
     """
 
     def __init__(self, capacity: int, device: torch.device | str = "cpu") -> None:
@@ -52,7 +52,7 @@ class SumTree:
         node = torch.ones_like(mass, dtype=torch.int64)
         for _ in range(self.depth):
             left = self.nodes[2 * node]
-            # An empty right half is never entered, whatever rounding did to `mass`.
+            # A right half of sum 0 is never entered, even if rounding makes `mass` too large.
             goes_right = (mass >= left) & (self.nodes[2 * node + 1] > 0)
             mass = torch.where(goes_right, mass - left, mass)
             node = 2 * node + goes_right.long()

@@ -239,10 +239,10 @@ class Agent(Section):
                     f"{name}.decayed_rates: has {rates} rates for the {len(self.decay_at)} shares of decay_at under "
                     f"schedule {self.schedule}; give one for each share under schedule step, or []"
                 )
-        if 0 < self.replay_transitions < self.round_transitions:
+        if 0 < self.replay_transitions < self.transitions_per_round:
             raise ValueError(
-                f"replay_transitions: {self.replay_transitions} has no room for a round of {self.round_transitions} "
-                "(environments x max_steps x scales of zoom); give at least so many, or 0 for replay_rounds"
+                f"replay_transitions: {self.replay_transitions} has no room for a round of "
+                f"{self.transitions_per_round} (environments x max_steps x scales of zoom); give at least so many, or 0 for replay_rounds"
             )
         if self.zoom[0] != 1 or any(
             fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)
@@ -263,14 +263,14 @@ class Agent(Section):
         return self.max_steps * self.bundle
 
     @property
-    def round_transitions(self) -> int:
+    def transitions_per_round(self) -> int:
         """Transitions of one episode in every environment."""
         return self.environments * self.max_steps * len(self.zoom)
 
     @property
     def replay_capacity(self) -> int:
         """Transitions that the replay holds."""
-        return self.replay_transitions or self.replay_rounds * self.round_transitions
+        return self.replay_transitions or self.replay_rounds * self.transitions_per_round
 
     @property
     def adam(self) -> Adam:
