@@ -242,7 +242,8 @@ class Agent(Section):
         if 0 < self.replay_transitions < self.transitions_per_round:
             raise ValueError(
                 f"replay_transitions: {self.replay_transitions} has no room for a round of "
-                f"{self.transitions_per_round} (environments x max_steps x scales of zoom); give at least so many, or 0 for replay_rounds"
+                f"{self.transitions_per_round} (environments x max_steps x scales of zoom); give at least so many, "
+                "or 0 for replay_rounds"
             )
         if self.zoom[0] != 1 or any(
             fine % coarse or fine <= coarse for coarse, fine in zip(self.zoom, self.zoom[1:], strict=False)
