@@ -8,6 +8,7 @@ NAME.json and its table, NAME.table.md; trainings that the report holds already 
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from lpaint.agent.trainer import AgentTraining
 from lpaint.bench.study import add_cell, has_cell
 from lpaint.data.dataset import PreparedData
 from lpaint.evaluation import evaluate, summarise
+from lpaint.painting.actor_spec import ActorSpec
 from lpaint.renderer.networks import canvas_rasterisers
 from lpaint.runtime.params import Params, parse_params
 from lpaint.runtime.profiles import params_with
@@ -74,19 +76,18 @@ def run(params: Params, data: PreparedData, budgets: list[int]) -> dict[str, Any
         "images": len(data.split("validation")),
         "updates": training.progress.update,
         "seconds": round(training.progress.seconds, 1),
-        "judged": judge_all(training.actor.eval(), training.actor_settings, data, budgets, compute),
+        "judged": judge_all(training.actor.eval(), training.actor_spec, data, budgets, compute),
         "compute": compute.as_dict(),
     }
 
 
 def judge_all(
-    actor: Actor, actor_settings: dict[str, Any], data: PreparedData, budgets: list[int], compute: Compute
+    actor: Actor, spec: ActorSpec, data: PreparedData, budgets: list[int], compute: Compute
 ) -> dict[str, Any]:
     """L2 and strokes used on all validation pictures by way and stroke budget."""
     rows, judged = data.split("validation"), {}
     for protocol, effort, fitted in WAYS:
-        settings = actor_settings | {"protocol": protocol, "fit_colours": fitted}
-        model = TorchPaintingModel(actor, settings, compute)
+        model = TorchPaintingModel(actor, replace(spec, protocol=protocol, fit_colours=fitted), compute)
         strokes = summarise(evaluate(model, data.images, rows, data.names(rows), budgets, effort))["strokes"]
         figures = {budget: {"l2": row["l2"]["mean"], "used": row["used"]} for budget, row in strokes.items()}
         judged[_name(protocol, effort, fitted)] = figures

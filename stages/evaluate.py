@@ -41,9 +41,9 @@ def run(params: Params, tracker: Tracker) -> None:
     """
     data = PreparedData.load(DATA)
     data.split("test")
-    actor, settings = load_actor(ACTOR)
+    actor, spec = load_actor(ACTOR)
     renderer = load_renderer(RENDERER)
-    model = TorchPaintingModel(actor, settings, choose_compute(params.base))
+    model = TorchPaintingModel(actor, spec, choose_compute(params.base))
     if model.protocol != params.evaluate.protocol:
         raise ParamsError(
             f"evaluate.protocol is {params.evaluate.protocol}, but {ACTOR} was trained and validated by "
@@ -54,7 +54,7 @@ def run(params: Params, tracker: Tracker) -> None:
     summary = summarise(evaluation) | {"validation": validation}
     summary |= {"protocol": model.protocol, "effort": params.evaluate.effort}
     summary["left_out"] = sorted(set(params.evaluate.strokes) - set(evaluation.budgets))
-    summary["neural_gap"] = neural_gap(renderer, model.family, evaluation.strokes, model.max_steps * model.bundle)
+    summary["neural_gap"] = neural_gap(renderer, model.family, evaluation.strokes, spec.episode_strokes)
     with replacing_folder(FOLDER) as folder:
         write_figures(evaluation, model, folder, params.evaluate.timelapses)
     write_json(REPORT, summary)

@@ -33,21 +33,21 @@ OUT = Path("exports")
 
 def run(params: Params, tracker: Tracker) -> None:
     """Export the trained actor and its renderers; see the module's text for the outputs."""
-    actor, settings = load_actor(ACTOR)
+    actor, spec = load_actor(ACTOR)
     renderer = load_renderer(RENDERER)
-    family = get_family(settings["family"])
+    family = get_family(spec.family)
     run_id = find_producer(ACTOR)
     opset = params.export.opset
     export_rasteriser(family, OUT / "rasteriser.onnx", opset)
     export_outline(family, OUT / "outline.onnx", opset)
     export_renderer(renderer, family, OUT / "renderer.onnx", opset)
-    metadata = actor_metadata(settings, family, git_commit(), run_id or "")
+    metadata = actor_metadata(spec, family, git_commit(), run_id or "")
     half = params.export.precision == "fp16"
     export_actor(actor, OUT / "actor.onnx", opset, metadata, OUT / "rasteriser.onnx", OUT / "outline.onnx", half)
     report = parity_report(actor, renderer, family, OUT, half)
     write_json(OUT / "parity.json", report)
     evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    write_text(OUT / "MODEL_CARD.md", model_card(settings, evaluation, report))
+    write_text(OUT / "MODEL_CARD.md", model_card(spec, evaluation, report))
     agent_run = tracker.for_run(run_id)
     worst = {f"export/parity_{name}": max(report[name].values()) for name in MODELS}
     for tracked in (tracker, agent_run):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lpaint.agent.state import TrainState
+from lpaint.agent.torch_model import save_actor
 from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
 from lpaint.files import replacing, write_json
@@ -23,7 +24,6 @@ from lpaint.tracking import Tracker
 from lpaint.training import distributed
 from lpaint.training.checkpoint import open_checkpoints
 from lpaint.training.device import Compute, choose_compute, describe_compute, keep_threads, use_threads
-from lpaint.training.weights import save_weights
 from stages.runner import report_errors, run_stage
 
 DATA = Path("data/prepared")
@@ -60,7 +60,7 @@ def run(params: Params, tracker: Tracker) -> None:
             return
         _write_curve(result.progress, tracker)
         write_json(REPORT, _report(result.progress, params))
-        save_weights(MODEL, result.actor, result.settings)
+        save_actor(MODEL, result.actor, result.spec)
         resume.clear()
 
 

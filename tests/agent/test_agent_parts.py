@@ -16,31 +16,19 @@ from lpaint.agent.environment import Compositor, rollout, to_uint8
 from lpaint.agent.networks import Actor, Critic
 from lpaint.agent.reward import RewardModel, edge_weight
 from lpaint.agent.targets import TargetSampler, fits_on_gpu, place_images, placement
-from lpaint.agent.torch_model import TorchPaintingModel, build_actor, load_actor
+from lpaint.agent.torch_model import TorchPaintingModel, build_actor, load_actor, save_actor
 from lpaint.errors import ModelError
 from lpaint.replay import Transitions, View
 from lpaint.runtime.params import Agent, Reward, load_params
 from lpaint.strokes import Rasteriser, composite, exact_rasteriser, get_family
 from lpaint.training.device import Compute
 from lpaint.training.layers import TranslatedReLU
-from lpaint.training.weights import save_weights
+from tests.helpers.specs import tiny_spec
 from tests.helpers.tiny import tiny_params
 
 DEFAULTS = load_params(Path(__file__).parents[2] / "params.yaml").agent
 
-SETTINGS: dict[str, Any] = {
-    "canvas": 16,
-    "family": "bezier",
-    "bundle": 2,
-    "width": 4,
-    "max_steps": 3,
-    "zoom": [1, 2],
-    "fit_colours": "rollouts",
-    "start": "mean",
-    "head": "pooled",
-    "blocks": 2,
-    "norm": "batch",
-}
+SPEC = tiny_spec()
 CPU = torch.device("cpu")
 
 
@@ -171,12 +159,12 @@ def test_translated_relu_is_a_maximum() -> None:
 
 def test_a_loaded_actor_is_the_saved_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    actor, path = build_actor(SETTINGS), tmp_path / "actor.safetensors"
+    actor, path = build_actor(SPEC), tmp_path / "actor.safetensors"
     actor(torch.rand(8, 3, 16, 16), torch.rand(8, 3, 16, 16), torch.rand(8))  # moves the running statistics
-    save_weights(path, actor.eval(), SETTINGS)
-    loaded, settings = load_actor(path)
+    save_actor(path, actor.eval(), SPEC)
+    loaded, spec = load_actor(path)
     inputs = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2)
-    assert settings == SETTINGS
+    assert spec == SPEC
     assert not loaded.training
     assert torch.equal(loaded(*inputs), actor(*inputs))
 
@@ -188,8 +176,8 @@ def test_a_missing_actor_names_the_stage_that_makes_it(tmp_path: Path) -> None:
 
 def test_the_painting_model_is_the_actor_and_the_exact_rasteriser() -> None:
     torch.manual_seed(0)
-    actor = build_actor(SETTINGS).eval()
-    model = TorchPaintingModel(actor, SETTINGS, Compute("cpu", "fp32", 1, False))
+    actor = build_actor(SPEC).eval()
+    model = TorchPaintingModel(actor, SPEC, Compute("cpu", "fp32", 1, False))
     assert (model.canvas, model.bundle, model.max_steps, model.zoom, model.reach) == (16, 2, 3, (1, 2), 0.26)
     assert (model.fitted, model.start) == (True, "mean")
     canvas, target = np.random.default_rng(0).random((2, 3, 3, 16, 16))

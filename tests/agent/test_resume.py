@@ -164,7 +164,7 @@ def test_a_curriculum_begins_small_and_resumes_after_every_round(
     result = whole.run(lambda _: sizes.append((whole.targets.canvas, whole.replay.size)))
     assert [size for size, _ in sizes] == [16, 16, 32, 32]
     assert sizes[2][1] == sizes[0][1] < sizes[1][1], "the replay starts anew with the canvas"
-    assert result.settings["canvas"] == 32
+    assert result.spec.canvas == 32
     # The round that ends at update 8 crosses the boundary: its checkpoint holds small canvases.
     for stop in (4, 8, 12):
         with pytest.raises(StoppedError):

@@ -109,13 +109,13 @@ def test_pixel_centres_are_what_the_exported_rasteriser_is_fed() -> None:
 
 
 def test_half_precision_halves_the_file_and_keeps_the_strokes(chain: Path, tmp_path: Path) -> None:
-    actor, settings = load_actor(chain / "models/actor.safetensors")
-    family = get_family(settings["family"])
+    actor, spec = load_actor(chain / "models/actor.safetensors")
+    family = get_family(spec.family)
     whole, half = chain / "exports/actor.onnx", tmp_path / "actor.onnx"
     parts = (chain / "exports/rasteriser.onnx", chain / "exports/outline.onnx")
-    export_actor(actor, half, 20, actor_metadata(settings, family, "", ""), *parts, half=True)
+    export_actor(actor, half, 20, actor_metadata(spec, family, "", ""), *parts, half=True)
     weights = [sum(len(w.raw_data) for w in onnx.load(path).graph.initializer) for path in (whole, half)]
     assert weights[1] < 0.6 * weights[0]
     inputs = (torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2))
     assert 0 < parity(actor, half, inputs) < 5e-3
-    assert OnnxPainter(half, "cpu").bundle == settings["bundle"]
+    assert OnnxPainter(half, "cpu").bundle == spec.bundle

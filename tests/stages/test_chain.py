@@ -74,9 +74,9 @@ def test_painting_comes_closer_with_more_strokes(chain: Path) -> None:
 
 
 def test_weights_carry_their_settings(chain: Path) -> None:
-    actor, settings = load_actor(chain / "models/actor.safetensors")
+    actor, spec = load_actor(chain / "models/actor.safetensors")
     agent = tiny_params().agent
-    assert (settings["gan"], settings["replay"], settings["zoom"]) == (agent.gan, agent.replay, agent.zoom)
+    assert (spec.gan, spec.replay, spec.zoom) == (agent.gan, agent.replay, tuple(agent.zoom))
     assert not actor.training
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lpaint.agent.torch_model import build_actor, load_actor
+from lpaint.agent.torch_model import build_actor, load_actor, save_actor
 from lpaint.errors import DataError, ModelError, ParamsError
 from lpaint.evaluation import (
     METRICS,
@@ -33,6 +34,7 @@ from lpaint.strokes import get_family, pixel_centres
 from lpaint.tracking import NullTracker, Tracker
 from lpaint.training.weights import save_weights
 from stages.evaluate import run
+from tests.helpers.specs import tiny_spec
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,9 +245,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pd.DataFrame(columns).to_parquet(prepared / "manifest.parquet")
     (prepared / "summary.json").write_text('{"digest": "d"}')
     torch.manual_seed(0)
-    settings = {"canvas": 16, "bundle": 2, "family": "bezier", "width": 4, "max_steps": 2, "zoom": [1, 2]}
-    settings |= {"fit_colours": "never", "start": "black", "head": "pooled", "blocks": 2, "norm": "batch"}
-    save_weights(tmp_path / "models" / "actor.safetensors", build_actor(settings), settings)
+    spec = tiny_spec(max_steps=2, fit_colours="never", initial_canvas="black")
+    save_actor(tmp_path / "models" / "actor.safetensors", build_actor(spec), spec)
     settings = {"network": "published", "shape_parameters": 10, "canvas": 16}
     save_weights(tmp_path / "models" / "renderer.safetensors", build_renderer(settings), settings)
     return tmp_path
@@ -299,8 +300,8 @@ def test_stage_reports_to_its_own_run_and_to_the_agents(workspace: Path, capsys:
 
 def test_stage_judges_an_episode_up_to_its_end(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = workspace / "models" / "actor.safetensors"
-    actor, settings = load_actor(path)
-    save_weights(path, actor, settings | {"zoom": [1], "protocol": "episode"})
+    actor, spec = load_actor(path)
+    save_actor(path, actor, replace(spec, zoom=(1,), protocol="episode"))
     params = _params(strokes=[3, 4, 50, 6])
     with pytest.raises(ParamsError, match=r"evaluate\.protocol is search, but .* was trained and validated by episode"):
         run(params, NullTracker())
@@ -313,8 +314,7 @@ def test_stage_judges_an_episode_up_to_its_end(workspace: Path, capsys: pytest.C
         assert {budget: row["used"] for budget, row in judged["strokes"].items()} == {"3": 3, "4": 4}
     assert "strokes 6, 50 are left out: the agent's episode ends after 4" in capsys.readouterr().out
     parity = {"actor": {"1": 0.0}}
-    origin = {"algorithm": "ddpg", "replay": "uniform", "gan": "none", "data_source": "mnist", "data_digest": "d"}
-    card = model_card({**settings, **origin, "seed": 0}, report, parity)
+    card = model_card(spec, report, parity)
     for words in ("`episode`: the published episode", "| 4 | 4.0 |", "end of the episode are left out: 6, 50"):
         assert words in card
     assert "effort" not in card and card.count("| 4 | 4.0 |") == 2, "both splits"

@@ -1,6 +1,7 @@
 """The published episode as a protocol of painting: in the painter, in training, in models and on the command line."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from lpaint import Painter
 from lpaint.agent.environment import Compositor, rollout
-from lpaint.agent.state import actor_settings
+from lpaint.agent.state import actor_spec
 from lpaint.agent.targets import TargetSampler
 from lpaint.agent.torch_model import TorchPaintingModel, build_actor
 from lpaint.agent.trainer import AgentTraining
@@ -22,6 +23,7 @@ from lpaint.data.dataset import PreparedData
 from lpaint.errors import ModelError, ParamsError
 from lpaint.evaluation import evaluate
 from lpaint.export.onnx import actor_metadata
+from lpaint.painting.actor_spec import ActorSpec
 from lpaint.painting.engine.search import draw_strokes, judged_budgets, paint_as_trained, paint_by_error
 from lpaint.painting.onnx_model import OnnxPainter, describe
 from lpaint.painting.picture import Plan
@@ -31,6 +33,7 @@ from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
 from lpaint.training.device import Compute, choose_compute
+from tests.helpers.specs import tiny_spec
 from tests.helpers.tiny import tiny_params, tiny_values
 
 ROOT = Path(__file__).parents[2]
@@ -122,9 +125,10 @@ def test_budgets_beyond_the_episode_are_not_judged() -> None:
 def test_the_painter_paints_the_trainings_own_episode() -> None:
     params = tiny_params(**EPISODE)
     torch.manual_seed(3)
-    settings = {**params.agent.model_dump(), "canvas": 16, "family": "bezier", "protocol": "episode", "width": 4}
-    settings |= {"head": "pooled", "blocks": 1, "norm": "batch"}
-    actor, family = build_actor(settings).eval(), get_family("bezier")
+    agent = params.agent
+    spec = tiny_spec(max_steps=agent.max_steps, bundle=agent.bundle, zoom=(1,), protocol="episode", blocks=1)
+    spec = replace(spec, fit_colours=agent.fit_colours, initial_canvas=agent.start)
+    actor, family = build_actor(spec).eval(), get_family("bezier")
     images = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     sampler = TargetSampler(images, torch.arange(5), 16, [1], torch.device("cpu"))
     compositor = Compositor(family, partial(exact_rasteriser, family, compiled=False))
@@ -136,7 +140,7 @@ def test_the_painter_paints_the_trainings_own_episode() -> None:
     episode = params.agent.model_copy(update={"environments": 4, "flip": False, "start": "black"})
     parts = list(rollout(sampler, compositor, policy, episode, torch.Generator().manual_seed(2)))
     targets = sampler.load_targets(parts[0].view).numpy()
-    model = TorchPaintingModel(actor, settings, Compute("cpu", "fp32", 1, compile=False))
+    model = TorchPaintingModel(actor, spec, Compute("cpu", "fp32", 1, compile=False))
     painting = paint_as_trained(model, targets, [2, 4, 6])
     for step, part in enumerate(parts):
         difference = np.abs(255 * painting.snapshots[2 * step + 2] - part.next_obs.numpy())
@@ -209,9 +213,9 @@ def test_training_validates_by_the_protocol_and_weights_remember_it(chain: Path,
     params = tiny_params(**EPISODE)
     training = _training(params, chain, tmp_path)
     result = training.run()
-    assert result.settings["protocol"] == "episode" and params.validation_strokes == 6
+    assert result.spec.protocol == "episode" and params.validation_strokes == 6
     best = min(result.progress.curve, key=lambda row: row["l2"])
-    model = TorchPaintingModel(result.actor, result.settings, training.compute)
+    model = TorchPaintingModel(result.actor, result.spec, training.compute)
     canvas = paint_as_trained(model, training.validation_targets, [6]).snapshots[6]
     assert np.square(canvas - training.validation_targets).mean() == pytest.approx(best["l2"], rel=1e-5)
     searched = paint_by_error(model, training.validation_targets, [6], effort=1).snapshots[6]
@@ -252,10 +256,10 @@ def episode(actor: Path, tmp_path: Path) -> Path:
 
 def test_metadata_carry_the_protocol(chain: Path, actor: Path, tmp_path: Path) -> None:
     params = tiny_params(**EPISODE)
-    settings = actor_settings(params, PreparedData.load(chain / "data/prepared"))
-    assert actor_metadata(settings, get_family("bezier"), "", "")["protocol"] == "episode"
-    del settings["protocol"]
-    assert actor_metadata(settings, get_family("bezier"), "", "")["protocol"] == "search"
+    spec = actor_spec(params, PreparedData.load(chain / "data/prepared"))
+    assert actor_metadata(spec, get_family("bezier"), "", "")["protocol"] == "episode"
+    settings = {key: value for key, value in spec.to_settings().items() if key != "protocol"}
+    assert ActorSpec.from_settings(settings, "old").protocol == "search"
     assert describe(actor)["protocol"] == "search"
     old = _restated(tmp_path / "old.onnx", actor, protocol=None)
     assert OnnxPainter(old, "cpu").protocol == "search" and describe(old)["protocol"] == "search"

@@ -193,8 +193,8 @@ def test_outline_is_closed_and_finite_and_within_bounds(family: StrokeFamily) ->
 def test_whole_chain_runs_and_paints_with_the_family(name: str, tmp_path: Path) -> None:
     agent: dict[str, Any] = {"updates": 8, "validation": {"every": 8}, "checkpoint_every": 8}
     run_chain(tmp_path, tracked=False, stroke={"family": name}, agent=agent, evaluate={"timelapses": 0})
-    _, settings = load_actor(tmp_path / "models/actor.safetensors")
-    assert settings["family"] == name
+    _, spec = load_actor(tmp_path / "models/actor.safetensors")
+    assert spec.family == name
     model = OnnxPainter(tmp_path / "exports/actor.onnx", "cpu", threads=1)
     assert model.metadata["stroke_parameters"] == str(get_family(name).parameters)
     picture = np.full((3, 30, 40), 0.7, np.float32)

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from lpaint.agent.networks import Actor
 from lpaint.data.dataset import PreparedData
+from lpaint.painting.actor_spec import ActorSpec
 from lpaint.runtime.params import Params
 from lpaint.training.restore import entry, load_dataclass
 
@@ -52,34 +53,34 @@ class TrainState:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The best actor, the settings to rebuild it from, and the final state of the training."""
+    """The best actor, its spec, and the final state of the training."""
 
     actor: Actor
-    settings: dict[str, Any]
+    spec: ActorSpec
     progress: TrainState
 
 
-def actor_settings(params: Params, data: PreparedData) -> dict[str, Any]:
-    """The settings that an actor's weights file carries."""
+def actor_spec(params: Params, data: PreparedData) -> ActorSpec:
+    """The spec of the actor that ``params`` train on ``data``."""
     agent = params.agent
-    return {
-        "canvas": params.stroke.canvas,
-        "family": params.stroke.family,
-        "bundle": agent.bundle,
-        "max_steps": agent.max_steps,
-        "zoom": agent.zoom,
-        "protocol": params.evaluate.protocol,
-        "fit_colours": agent.fit_colours,
-        "start": agent.start,
-        "width": agent.actor.width,
-        "head": agent.actor.head,
-        "blocks": agent.actor.blocks,
-        "norm": agent.actor.norm,
-        "counts_steps": agent.counts_steps,
-        "algorithm": agent.algorithm,
-        "gan": agent.gan,
-        "replay": agent.replay,
-        "seed": params.base.seed,
-        "data_source": params.data.source,
-        "data_digest": data.digest,
-    }
+    return ActorSpec(
+        canvas=params.stroke.canvas,
+        family=params.stroke.family,
+        bundle=agent.bundle,
+        max_steps=agent.max_steps,
+        zoom=tuple(agent.zoom),
+        protocol=params.evaluate.protocol,
+        fit_colours=agent.fit_colours,
+        initial_canvas=agent.start,
+        width=agent.actor.width,
+        head=agent.actor.head,
+        blocks=agent.actor.blocks,
+        norm=agent.actor.norm,
+        counts_steps=agent.counts_steps,
+        algorithm=agent.algorithm,
+        gan=agent.gan,
+        replay=agent.replay,
+        seed=params.base.seed,
+        data_source=params.data.source,
+        data_digest=data.digest,
+    )

@@ -1,57 +1,56 @@
-"""A trained actor as the painter sees it: weights from disk, and the painting interface over torch."""
+"""A trained actor: loading its weights, and painting with it in torch."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from lpaint.agent.networks import Actor
+from lpaint.painting.actor_spec import ActorSpec, PaintingSpec
 from lpaint.strokes import StrokeFamily, get_family
 from lpaint.training.device import Compute
-from lpaint.training.weights import load_weights
+from lpaint.training.weights import load_weights, save_weights
 
 
-def build_actor(settings: dict[str, Any]) -> Actor:
-    """A fresh actor of the kind that ``settings`` describe.
-
-    They give canvas, bundle, family, width, head and blocks, and, since they were added, norm and counts_steps.
-    """
-    family = get_family(settings["family"])
-    sizes = (settings["canvas"], settings["bundle"], family.parameters, settings["width"])
-    kind = (settings["head"], settings["blocks"], settings.get("norm", "batch"), settings.get("counts_steps", True))
-    return Actor(*sizes, *kind)
+def build_actor(spec: ActorSpec) -> Actor:
+    """A fresh actor of ``spec``'s architecture."""
+    parameters = get_family(spec.family).parameters
+    sizes = (spec.canvas, spec.bundle, parameters, spec.width)
+    return Actor(*sizes, spec.head, spec.blocks, spec.norm, spec.counts_steps)
 
 
-def load_actor(path: Path) -> tuple[Actor, dict[str, Any]]:
-    """The trained actor in ``path``, in evaluation mode, and its settings.
+def save_actor(path: Path, actor: Actor, spec: ActorSpec) -> None:
+    """Write the weights of ``actor`` and its ``spec`` to ``path``, atomically."""
+    save_weights(path, actor, spec.to_settings())
+
+
+def load_actor(path: Path) -> tuple[Actor, ActorSpec]:
+    """The trained actor in ``path``, in evaluation mode, and its spec.
 
     Raises:
-        ModelError: the file is missing or no actor's.
+        ModelError: the file is missing or is not an actor's.
     """
     state, settings = load_weights(path, "train_agent")
-    actor = build_actor(settings)
+    spec = ActorSpec.from_settings(settings, path)
+    actor = build_actor(spec)
     actor.load_state_dict(state)
-    return actor.eval(), settings
+    return actor.eval(), spec
 
 
 class TorchPaintingModel:
-    """An actor and the exact rasteriser behind the painter's interface (numpy in, numpy out).
+    """``PaintingModel`` in torch: an actor and the exact rasteriser, with numpy arrays in and out.
 
-    ``actor`` is switched to evaluation mode by its owner; ``settings`` gives canvas, bundle, max_steps, zoom,
-    fit_colours, start and protocol (``search`` where older weights do not say).
+    The caller puts ``actor`` into evaluation mode.
     """
 
-    def __init__(self, actor: Actor, settings: dict[str, Any], compute: Compute) -> None:
-        self.family: StrokeFamily = get_family(settings["family"])
-        self.canvas: int = settings["canvas"]
-        self.bundle: int = settings["bundle"]
-        self.max_steps: int = settings["max_steps"]
-        self.zoom: tuple[int, ...] = tuple(settings["zoom"])
+    def __init__(self, actor: Actor, spec: PaintingSpec, compute: Compute) -> None:
+        self.family: StrokeFamily = get_family(spec.family)
+        self.canvas, self.bundle, self.max_steps = spec.canvas, spec.bundle, spec.max_steps
+        self.zoom = spec.zoom
         self.reach = self.family.reach
-        self.fitted: bool = settings["fit_colours"] != "never"
-        self.start: str = settings["start"]
-        self.protocol: str = settings.get("protocol", "search")
+        self.fitted = spec.fit_colours != "never"
+        self.start = spec.initial_canvas
+        self.protocol = spec.protocol
         self._actor, self._compute = actor.to(compute.torch_device), compute
 
     @torch.no_grad()

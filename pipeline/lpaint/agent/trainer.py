@@ -15,7 +15,7 @@ from lpaint.agent.environment import Compositor, rollout
 from lpaint.agent.exploration import build_exploration
 from lpaint.agent.factory import build_agent
 from lpaint.agent.networks import Actor
-from lpaint.agent.state import TrainingResult, TrainState, actor_settings
+from lpaint.agent.state import TrainingResult, TrainState, actor_spec
 from lpaint.agent.statistics import estimate_statistics
 from lpaint.agent.targets import TargetSampler, place_images, placement
 from lpaint.agent.torch_model import TorchPaintingModel, build_actor
@@ -75,8 +75,8 @@ class AgentTraining:
         self._family = get_family(params.stroke.family)
         # Weights are initialised from torch's global generator, which nothing else uses.
         torch.manual_seed(seed)
-        self.actor_settings = actor_settings(params, data)
-        self.actor = build_actor(self.actor_settings)
+        self.actor_spec = actor_spec(params, data)
+        self.actor = build_actor(self.actor_spec)
         self.compositor = Compositor(self._family, rasterisers, self.settings.fit_colours)
         self.agent = build_agent(self.settings, self.actor, self.compositor, compute)
         self._images = place_images(data.images, device)
@@ -137,7 +137,7 @@ class AgentTraining:
                     on_round(self.progress)
         distributed.broadcast_tensors(list(self.best_weights.values()))
         self.actor.load_state_dict(self.best_weights)
-        return TrainingResult(self.actor.eval(), self.actor_settings, self.progress)
+        return TrainingResult(self.actor.eval(), self.actor_spec, self.progress)
 
     def _run_round(self) -> dict[str, float]:
         """Add one round of episodes to the replay, then update; returns the mean metrics of the updates."""
@@ -246,7 +246,7 @@ class AgentTraining:
     def _validate(self) -> None:
         actor = self._validated_actor()
         actor.eval()
-        model = TorchPaintingModel(actor, self.actor_settings, self.compute)
+        model = TorchPaintingModel(actor, self.actor_spec, self.compute)
         budget = self.params.validation_strokes
         targets = self.validation_targets
         # Effort 1 is the fastest, and ranks actors as higher efforts do.

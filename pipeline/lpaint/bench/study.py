@@ -20,7 +20,7 @@ def judge(
 
     Candidates are compared on the validation split. ``test`` is for the figures of what was chosen, once.
     """
-    model = TorchPaintingModel(training.actor.eval(), training.actor_settings, training.compute)
+    model = TorchPaintingModel(training.actor.eval(), training.actor_spec, training.compute)
     rows = data.split(split)[:images]
     evaluation = evaluate(model, data.images, rows, data.names(rows), budgets)
     return summarise(evaluation)["strokes"], evaluation

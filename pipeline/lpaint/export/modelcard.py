@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from lpaint.painting.actor_spec import ActorSpec
+
 # What the data that an agent learnt from mean for its weights.
 LICENCES = {
     "celeba": "Trained on CelebA, whose images are for non-commercial research only; use the weights likewise.",
@@ -20,32 +22,32 @@ _PROTOCOL = {
     "search": "of all that the agent proposes, for the picture and for parts of it, the strokes that help most",
     "episode": "the published episode: the whole picture, every stroke in the agent's order, none left out",
 }
-_START = {"black": "black", "white": "white", "mean": "in the picture's mean colour"}
+_INITIAL_CANVAS = {"black": "black", "white": "white", "mean": "in the picture's mean colour"}
 
 
-def model_card(settings: dict[str, Any], evaluation: dict[str, Any], parity: dict[str, Any]) -> str:
-    """Markdown card from the actor's settings, the evaluation's report and the export's parity report."""
+def model_card(spec: ActorSpec, evaluation: dict[str, Any], parity: dict[str, Any]) -> str:
+    """Markdown card from the actor's spec, the evaluation's report and the export's parity report."""
     protocol = evaluation["protocol"]
     picky = f"; effort {evaluation['effort']} (tiles that the agent is asked about before strokes are chosen)"
     left_out = ", ".join(map(str, evaluation["left_out"]))
     beyond = f"\nBudgets beyond the end of the episode are left out: {left_out}.\n" if left_out else ""
     worst = max(parity["actor"].values())
-    size, zoom = settings["canvas"], ", ".join(map(str, settings["zoom"]))
+    size, zoom = spec.canvas, ", ".join(map(str, spec.zoom))
     return f"""# Model card: actor.onnx
 
-An agent that paints pictures with strokes of the family `{settings["family"]}`, trained by
-{_ALGORITHM[settings["algorithm"]]} with {settings["replay"]} replay and GAN `{settings["gan"]}`.
+An agent that paints pictures with strokes of the family `{spec.family}`, trained by
+{_ALGORITHM[spec.algorithm]} with {spec.replay} replay and GAN `{spec.gan}`.
 
-- **In**: canvas and target, {size} x {size} RGB in 0..1, and the step as a share of {settings["max_steps"]}.
-- **Out**: {settings["bundle"]} strokes a step. The file carries the exact rasteriser of its strokes.
+- **In**: canvas and target, {size} x {size} RGB in 0..1, and the step as a share of {spec.max_steps}.
+- **Out**: {spec.bundle} strokes a step. The file carries the exact rasteriser of its strokes.
 - **Scales seen in training**: {zoom} (1 = the whole picture, 2 = a half-size crop, ...).
 - **Protocol**: `{protocol}`: {_PROTOCOL[protocol]}.
-- **Data**: {settings["data_source"]}, digest `{settings["data_digest"][:16]}`, seed {settings["seed"]}.
-- **Licence**: code MIT. {LICENCES[settings["data_source"]]}
+- **Data**: {spec.data_source}, digest `{spec.data_digest[:16]}`, seed {spec.seed}.
+- **Licence**: code MIT. {LICENCES[spec.data_source]}
 
 ## Error at {evaluation["size"]} px
 
-Mean squared error on 0..1, by stroke budget on a canvas that starts {_START[settings["start"]]}{
+Mean squared error on 0..1, by stroke budget on a canvas that starts {_INITIAL_CANVAS[spec.initial_canvas]}{
         picky if protocol == "search" else ""
     }. Used: mean number of strokes painted. Settings and champions are chosen by the
 validation split; the test split took no part in that.

@@ -1,7 +1,6 @@
 """Trained weights to ONNX: a self-contained actor, and the renderers beside it, checked against torch."""
 
 import base64
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -21,7 +20,8 @@ from lpaint.agent.networks import Actor
 from lpaint.errors import ModelError
 from lpaint.export.modelcard import LICENCES
 from lpaint.files import replacing
-from lpaint.painting.onnx_model import OUTLINE, PREFIX, PROTOCOLS, RASTERISER, SCHEMA_VERSION
+from lpaint.painting.actor_spec import ActorSpec
+from lpaint.painting.onnx_model import OUTLINE, PREFIX, RASTERISER, SCHEMA_VERSION
 from lpaint.strokes import Outline, StrokeFamily, pixel_centres
 
 # Largest difference of an export from torch. Half precision is for the actor's weights only; its strokes are then off
@@ -123,18 +123,14 @@ def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset
     )
 
 
-def actor_metadata(settings: dict[str, Any], family: StrokeFamily, commit: str, run_id: str) -> dict[str, str]:
-    """What an exported actor says of itself, as strings."""
-    painting = ("canvas", "family", "bundle", "max_steps", "fit_colours", "start")
-    origin = ("algorithm", "gan", "replay", "seed", "data_source")
-    return {name: str(settings[name]) for name in (*painting, *origin)} | {
+def actor_metadata(spec: ActorSpec, family: StrokeFamily, commit: str, run_id: str) -> dict[str, str]:
+    """The metadata of an exported actor, without ``PREFIX``; ``commit`` and ``run_id`` say what made it."""
+    return spec.to_metadata() | {
         "schema_version": SCHEMA_VERSION,
-        "protocol": settings.get("protocol", PROTOCOLS[0]),
         "stroke_parameters": str(family.parameters),
-        "zoom": json.dumps(settings["zoom"]),
         "value_range": "0..1",
         "reach": str(family.reach),
-        "licence": LICENCES[settings["data_source"]],
+        "licence": LICENCES[spec.data_source],
         "git_commit": commit,
         "mlflow_run_id": run_id,
         "created_by": f"lpaint {__version__}",

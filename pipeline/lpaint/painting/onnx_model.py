@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,13 @@ import numpy as np
 import onnxruntime as ort
 
 from lpaint.errors import DeviceError, ModelError
+from lpaint.painting.actor_spec import PaintingSpec
 from lpaint.painting.gpu import GpuError, find_gpu, open_on_gpu, unusable
 
 PREFIX = "lpaint."
 SCHEMA_VERSION = "1"
 RASTERISER = "rasteriser"
 OUTLINE = "outline"
-_FITTING, _STARTS = ("never", "painting", "rollouts", "always"), ("black", "mean", "white")
-# How a model is judged and paints; the first where its file, of an earlier version, does not say.
-PROTOCOLS = ("search", "episode")
 _ACTOR_INPUTS = ["canvas", "target", "fraction"]
 
 
@@ -69,22 +66,21 @@ class OnnxPainter:
         self.device = device
         self._actor = _session(path, content, device, threads)
         self.metadata = read_metadata(path, self._actor)
-        numbers = {name: _positive(path, self.metadata, name) for name in ("canvas", "bundle", "max_steps")}
-        self.canvas, self.bundle, self.max_steps = numbers["canvas"], numbers["bundle"], numbers["max_steps"]
+        spec = PaintingSpec.from_metadata(self.metadata, path)
+        self.canvas, self.bundle, self.max_steps = spec.canvas, spec.bundle, spec.max_steps
+        self.zoom, self.family, self.protocol = spec.zoom, spec.family, spec.protocol
+        self.fitted = spec.fit_colours != "never"
+        self.start = spec.initial_canvas
         try:
-            self.zoom: tuple[int, ...] = tuple(int(scale) for scale in json.loads(self.metadata["zoom"]))
             self.reach = float(self.metadata["reach"])
-            self.fitted = _one_of(self.metadata, "fit_colours", _FITTING) != "never"
-            self.start = _one_of(self.metadata, "start", _STARTS)
-            self.protocol = _one_of({"protocol": PROTOCOLS[0], **self.metadata}, "protocol", PROTOCOLS)
-            self.family, self.parameters = self.metadata["family"], int(self.metadata["stroke_parameters"])
+            self.parameters = int(self.metadata["stroke_parameters"])
             rasteriser, self._outline_model = (
                 base64.b64decode(self.metadata[name], validate=True) for name in (RASTERISER, OUTLINE)
             )
         except (KeyError, ValueError, TypeError, binascii.Error) as error:
             raise ModelError(f"{path}: its lpaint metadata is damaged ({error}); export it again") from None
-        if not self.zoom or min(self.zoom) < 1 or not 0 <= self.reach <= 2:
-            raise ModelError(f"{path}: its lpaint metadata is out of range (zoom, reach); export it again")
+        if not 0 <= self.reach <= 2:
+            raise ModelError(f"{path}: its lpaint metadata is damaged (reach is {self.reach}); export it again")
         self._rasteriser = _session(path, rasteriser, self.device, threads)
         self._outline: ort.InferenceSession | None = None
         self._path = path
@@ -170,7 +166,7 @@ def describe(path: Path) -> dict[str, Any]:
     shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
     return {
         **metadata,
-        "protocol": metadata.get("protocol", PROTOCOLS[0]),
+        "protocol": metadata.get("protocol", PaintingSpec.protocol),
         "tensors": shapes,
         "embedded_bytes": {name: len(content) * 3 // 4 for name, content in embedded.items()},
         "bytes": path.stat().st_size,
@@ -204,17 +200,3 @@ def _session(path: Path, content: bytes, device: str, threads: int) -> ort.Infer
         raise ModelError(
             f"{path}: is no usable ONNX model ({reason}); give an actor.onnx that lpaint exported"
         ) from None
-
-
-def _one_of(metadata: dict[str, str], name: str, known: tuple[str, ...]) -> str:
-    value = metadata[name]
-    if value not in known:
-        raise ValueError(f"{name} is {value!r}")
-    return value
-
-
-def _positive(path: Path, metadata: dict[str, str], name: str) -> int:
-    value = metadata.get(name, "")
-    if not value.isdecimal() or not 1 <= int(value) <= 4096:
-        raise ModelError(f"{path}: its metadata gives {name} as {value!r}; export it again")
-    return int(value)
