@@ -4,7 +4,6 @@ Writes exports/{actor,outline,rasteriser,renderer}.onnx, exports/parity.json and
 """
 
 import json
-from pathlib import Path
 
 from lpaint.agent.torch_model import load_actor
 from lpaint.export.modelcard import model_card
@@ -19,45 +18,52 @@ from lpaint.export.onnx import (
 )
 from lpaint.files import write_json, write_text
 from lpaint.renderer.networks import load_renderer
+from lpaint.runtime.artifacts import (
+    ACTOR_ONNX,
+    ACTOR_WEIGHTS,
+    EVALUATION_REPORT,
+    EXPORTS,
+    MODEL_CARD,
+    OUTLINE_ONNX,
+    PARITY_REPORT,
+    RASTERISER_ONNX,
+    RENDERER_ONNX,
+    RENDERER_WEIGHTS,
+)
 from lpaint.runtime.params import Params
 from lpaint.runtime.provenance import find_producer, git_commit
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from stages.runner import run_stage
 
-ACTOR = Path("models/actor.safetensors")
-RENDERER = Path("models/renderer.safetensors")
-EVALUATION = Path("reports/evaluation.json")
-OUT = Path("exports")
-
 
 def run(params: Params, tracker: Tracker) -> None:
-    """Export the trained actor and its renderers; see the module's text for the outputs."""
-    actor, spec = load_actor(ACTOR)
-    renderer = load_renderer(RENDERER)
+    """Export the trained actor, its rasteriser and outline, and the neural renderer."""
+    actor, spec = load_actor(ACTOR_WEIGHTS)
+    renderer = load_renderer(RENDERER_WEIGHTS)
     family = get_family(spec.family)
-    run_id = find_producer(ACTOR)
+    run_id = find_producer(ACTOR_WEIGHTS)
     opset = params.export.opset
-    export_rasteriser(family, OUT / "rasteriser.onnx", opset)
-    export_outline(family, OUT / "outline.onnx", opset)
-    export_renderer(renderer, family, OUT / "renderer.onnx", opset)
+    export_rasteriser(family, RASTERISER_ONNX, opset)
+    export_outline(family, OUTLINE_ONNX, opset)
+    export_renderer(renderer, family, RENDERER_ONNX, opset)
     metadata = actor_metadata(spec, family, git_commit(), run_id or "")
     half = params.export.precision == "fp16"
-    export_actor(actor, OUT / "actor.onnx", opset, metadata, OUT / "rasteriser.onnx", OUT / "outline.onnx", half)
-    report = parity_report(actor, renderer, family, OUT, half)
-    write_json(OUT / "parity.json", report)
-    evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    write_text(OUT / "MODEL_CARD.md", model_card(spec, evaluation, report))
+    export_actor(actor, ACTOR_ONNX, opset, metadata, RASTERISER_ONNX, OUTLINE_ONNX, half)
+    report = parity_report(actor, renderer, family, EXPORTS, half)
+    write_json(PARITY_REPORT, report)
+    evaluation = json.loads(EVALUATION_REPORT.read_text(encoding="utf-8"))
+    write_text(MODEL_CARD, model_card(spec, evaluation, report))
     agent_run = tracker.for_run(run_id)
     worst = {f"export/parity_{name}": max(report[name].values()) for name in MODELS}
     for tracked in (tracker, agent_run):
         tracked.log_metrics(worst)
-        tracked.log_artifact(OUT / "parity.json")
-        tracked.log_artifact(OUT / "MODEL_CARD.md")
-    agent_run.log_onnx_model(OUT / "actor.onnx", "actor", params.export.register_model)
-    megabytes = (OUT / "actor.onnx").stat().st_size / 1e6
+        tracked.log_artifact(PARITY_REPORT)
+        tracked.log_artifact(MODEL_CARD)
+    agent_run.log_onnx_model(ACTOR_ONNX, "actor", params.export.register_model)
+    megabytes = ACTOR_ONNX.stat().st_size / 1e6
     print(f"actor {megabytes:.1f} MB; largest difference from torch {max(worst.values()):.1g}")
-    print(f"try: lpaint paint YOUR_PICTURE.jpg --onnx {OUT / 'actor.onnx'}")
+    print(f"try: lpaint paint YOUR_PICTURE.jpg --onnx {ACTOR_ONNX}")
 
 
 def main() -> None:

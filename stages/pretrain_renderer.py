@@ -1,10 +1,8 @@
-"""Stage: teach the neural renderer to draw strokes.
+"""Stage: train the neural renderer to draw strokes as the exact one does.
 
 Writes models/renderer.safetensors, models/rasteriser.{exact,neural}.json, reports/renderer.json and reports/renderer/
-(loss curve, teacher beside student).
+(loss curve; strokes drawn by both).
 """
-
-from pathlib import Path
 
 import torch
 
@@ -12,6 +10,7 @@ from lpaint.files import write_json
 from lpaint.plots import save_curves, save_image, sheet
 from lpaint.renderer.networks import renderer_settings
 from lpaint.renderer.training import RendererTraining
+from lpaint.runtime.artifacts import RENDERER_FIGURES, RENDERER_REPORT, RENDERER_WEIGHTS, rasteriser_record
 from lpaint.runtime.params import Params
 from lpaint.runtime.provenance import digest_file
 from lpaint.runtime.resume import first_unfinished
@@ -21,25 +20,19 @@ from lpaint.training.device import choose_compute, describe_compute, keep_thread
 from lpaint.training.weights import save_weights
 from stages.runner import run_stage
 
-MODEL = Path("models/renderer.safetensors")
-# What train_agent depends on, by agent.renderer: only a neural one changes with the weights.
-RASTERISERS = Path("models")
-REPORT = Path("reports/renderer.json")
-FIGURES = Path("reports/renderer")
-
 
 def run(params: Params, tracker: Tracker) -> None:
-    """Pretrain the renderer that ``params.renderer`` describes; see the module's text for the outputs."""
+    """Train the renderer that ``params.renderer`` describes."""
     compute = choose_compute(params.base)
-    # Strokes are drawn by the plain rasteriser, so whether it could be compiled does not key this training.
+    # The rasteriser is not compiled here, so the key has no compile setting.
     key = {
-        # A setting at its default that came later than the others is left out: earlier checkpoints are found.
+        # Later settings are left out at their defaults, so that checkpoints of earlier versions are found.
         "renderer": params.renderer.model_dump(exclude_defaults=True),
         "stroke": params.stroke.model_dump(exclude_defaults=True),
         "seed": params.base.seed,
         "compute": compute.key(params.base),
     }
-    # Earlier versions named the threads that were found, where as many as there are cores were asked for.
+    # With threads 0 (all cores), earlier versions saved the number of cores.
     key = first_unfinished("pretrain_renderer", key, key | {"compute": compute.as_dict()})
     with open_checkpoints("pretrain_renderer", key) as resume:
         compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
@@ -52,10 +45,10 @@ def run(params: Params, tracker: Tracker) -> None:
         final = training.progress.curve[-1]
         parameters = sum(parameter.numel() for parameter in network.parameters())
         report = {"l1": final["l1"], "l2": final["l2"], "updates": params.renderer.updates, "parameters": parameters}
-        write_json(REPORT, report)
-        save_weights(MODEL, network, settings)
-        for name, digest in (("exact", None), ("neural", digest_file(MODEL))):
-            write_json(RASTERISERS / f"rasteriser.{name}.json", {"rasteriser": name, "weights": digest})
+        write_json(RENDERER_REPORT, report)
+        save_weights(RENDERER_WEIGHTS, network, settings)
+        for name, digest in (("exact", None), ("neural", digest_file(RENDERER_WEIGHTS))):
+            write_json(rasteriser_record(name), {"rasteriser": name, "weights": digest})
         resume.clear()
 
 
@@ -63,18 +56,20 @@ def run(params: Params, tracker: Tracker) -> None:
 def _write_figures(training: RendererTraining, tracker: Tracker) -> None:
     shape = training.validation_shapes[:16]
     rows = [training.draw(shape), training.network(shape)]
-    picture = sheet([list(row.unsqueeze(1).expand(-1, 3, -1, -1).cpu().numpy()) for row in rows])
-    save_image(FIGURES / "teacher_student.png", picture)
-    tracker.log_image("teacher_student", picture)
+    image = sheet([list(row.unsqueeze(1).expand(-1, 3, -1, -1).cpu().numpy()) for row in rows])
+    save_image(RENDERER_FIGURES / "teacher_student.png", image)
+    tracker.log_image("teacher_student", image)
     curve = training.progress.curve
     update = [row["update"] for row in curve]
     series = {name: (update, [row[name] for row in curve]) for name in ("train_l2", "l1", "l2")}
-    save_curves(FIGURES / "loss.png", "Neural renderer against the exact one", "update", "error", series, log_y=True)
-    tracker.log_artifact(FIGURES / "loss.png")
+    save_curves(
+        RENDERER_FIGURES / "loss.png", "Neural renderer against the exact one", "update", "error", series, log_y=True
+    )
+    tracker.log_artifact(RENDERER_FIGURES / "loss.png")
 
 
 def main() -> None:
-    run_stage("pretrain_renderer", run, [MODEL])
+    run_stage("pretrain_renderer", run, [RENDERER_WEIGHTS])
 
 
 if __name__ == "__main__":

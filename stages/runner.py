@@ -1,4 +1,4 @@
-"""How every stage runs: parameters in, one typed function, a tracked run, errors as one sentence."""
+"""Run a stage: read the parameters, call its function in a tracked run, report errors as one sentence."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError
 from lpaint.files import sweep
+from lpaint.runtime.artifacts import OUTPUT_FOLDERS
 from lpaint.runtime.interruption import orderly_end
 from lpaint.runtime.messages import flush_streams, notify
 from lpaint.runtime.params import Params, load_params
@@ -17,70 +18,69 @@ from lpaint.runtime.paths import foreign_code
 from lpaint.runtime.provenance import remember_output
 from lpaint.tracking import NullTracker, Tracker, start_run
 
-_OUTPUT_FOLDERS = ("data", "data/prepared", "models", "reports", "reports/*", "exports")
 Run = Callable[[Params, Tracker], None]
 
 
 def run_stage(
-    name: str, run: Run, outputs: Sequence[Path] = (), together: AbstractContextManager[bool] | None = None
+    name: str, run: Run, outputs: Sequence[Path] = (), processes: AbstractContextManager[bool] | None = None
 ) -> None:
-    """Run a stage on ``params.yaml`` of the current folder and exit with its documented code.
+    """Run a stage on ``params.yaml`` of the current folder; exit with the documented code on an error.
 
     Args:
         name: the stage's name, as in dvc.yaml.
         run: does the work.
         outputs: files by whose content later stages find this run.
-        together: joins this process to those that run the stage with it; tells whether this one leads, and reports.
-            None for a stage that is one process's work.
+        processes: joins the processes that run the stage together and gives whether this one is the main one, which
+            reports. None for a stage that runs in one process.
     """
-    with report_errors(name), together or _alone(name) as leads:
-        if leads and (code := foreign_code()):
+    with report_errors(name), processes or _single_process(name) as is_main:
+        if is_main and (code := foreign_code()):
             advice = "remove .venv here and run make setup"
             notify(f"warning: {name}: runs the code in {code}, not this repository's; {advice}")
-        for pattern in _OUTPUT_FOLDERS:
+        for pattern in OUTPUT_FOLDERS:
             for folder in Path().glob(pattern):
                 sweep(folder, earlier=True)
-        run_tracked(name, run, outputs, leads)
+        run_tracked(name, run, outputs, is_main)
 
 
 @contextmanager
 def report_errors(name: str) -> Iterator[None]:
-    """Exit with an error's documented code after one sentence on it; interruptions are told, too."""
+    """Report an error or an interruption in one sentence, then exit with its documented code."""
     try:
-        # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
+        # SIGTERM raises like Ctrl-C, so that the tracked run is closed as killed and does not stay open.
         with orderly_end():
             yield
     except LpaintError as error:
-        _leave(f"error: {error}", error.exit_code)
+        _exit(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        _leave(f"{name}: interrupted; run the same command again to go on", ExitCode.INTERRUPTED)
+        _exit(f"{name}: interrupted; run the same command again to go on", ExitCode.INTERRUPTED)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             where = f"{error.filename}: " if error.filename else ""
             advice = "make room or mend the permissions, then run the same again"
-            _leave(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
+            _exit(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
         notify(traceback.format_exc().rstrip())
-        _leave(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNFORESEEN)
+        _exit(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNFORESEEN)
 
 
-def _leave(sentence: str, code: ExitCode) -> NoReturn:
-    """Exit with ``code``, whether or not the sentence can be written."""
+def _exit(sentence: str, code: ExitCode) -> NoReturn:
+    """Exit with ``code``, even if the sentence cannot be written."""
     notify(sentence)
     flush_streams()
     sys.exit(code)
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[bool]:
+def _single_process(name: str) -> Iterator[bool]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ParamsError(f"{name}: is the work of one process; start it by python -m stages.{name}, without torchrun")
     yield True
 
 
-def run_tracked(name: str, run: Run, outputs: Sequence[Path] = (), leads: bool = True) -> None:
-    """``run_stage`` without the process around it: raises instead of exiting."""
+def run_tracked(name: str, run: Run, outputs: Sequence[Path] = (), is_main: bool = True) -> None:
+    """As ``run_stage``, but raise errors instead of exiting."""
     params = load_params()
-    if not leads:
+    if not is_main:
         run(params, NullTracker())
         return
     with start_run(name, params) as tracker:

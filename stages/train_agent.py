@@ -1,12 +1,11 @@
-"""Stage: teach the agent to paint.
+"""Stage: train the agent to paint.
 
-Writes models/actor.safetensors, reports/training.json and reports/training/ (curve.csv, plots). Under
-``torchrun --nproc-per-node=N -m stages.train_agent`` N processes share the work, of which rank 0 writes;
-``agent.processes`` does the same from within.
+Writes models/actor.safetensors, reports/training.json and reports/training/ (curve.csv, plots).
+``torchrun --nproc-per-node=N -m stages.train_agent`` trains in N processes, of which rank 0 writes the files;
+``agent.processes: N`` does the same without torchrun.
 """
 
 import csv
-from pathlib import Path
 from typing import Any
 
 from lpaint.agent.state import TrainState
@@ -16,6 +15,13 @@ from lpaint.data.dataset import PreparedData
 from lpaint.files import replacing, write_json
 from lpaint.plots import save_curves
 from lpaint.renderer.networks import canvas_rasterisers, load_renderer
+from lpaint.runtime.artifacts import (
+    ACTOR_WEIGHTS,
+    PREPARED_DATA,
+    RENDERER_WEIGHTS,
+    TRAINING_FIGURES,
+    TRAINING_REPORT,
+)
 from lpaint.runtime.params import Params, load_params
 from lpaint.runtime.provenance import digest_file
 from lpaint.runtime.resume import first_unfinished
@@ -26,20 +32,14 @@ from lpaint.training.checkpoint import open_checkpoints
 from lpaint.training.device import Compute, choose_compute, describe_compute, keep_threads, use_threads
 from stages.runner import report_errors, run_stage
 
-DATA = Path("data/prepared")
-RENDERER = Path("models/renderer.safetensors")
-MODEL = Path("models/actor.safetensors")
-REPORT = Path("reports/training.json")
-FIGURES = Path("reports/training")
-
 
 def run(params: Params, tracker: Tracker) -> None:
-    """Train the agent that ``params.agent`` describes; see the module's text for the outputs."""
-    data = PreparedData.load(DATA)
+    """Train the agent that ``params.agent`` describes."""
+    data = PreparedData.load(PREPARED_DATA)
     compute = choose_compute(params.base)
-    renderer = digest_file(RENDERER) if params.agent.renderer == "neural" else None
+    renderer = digest_file(RENDERER_WEIGHTS) if params.agent.renderer == "neural" else None
     keys = resume_keys(params, compute, data.digest, renderer)
-    # Rank 0 chooses: other machines have resume folders of their own.
+    # Rank 0 chooses the key, because each machine has resume folders of its own.
     key = distributed.broadcast(first_unfinished("train_agent", *keys))
     with open_checkpoints("train_agent", key, distributed.is_main()) as resume:
         if distributed.is_main():
@@ -50,7 +50,7 @@ def run(params: Params, tracker: Tracker) -> None:
         tracker.resume_from(resume.directory)
         used = compute.as_dict() | {"ranks": distributed.world_size()}
         tracker.log_params({f"compute.{name}": value for name, value in used.items()})
-        network = load_renderer(RENDERER) if params.agent.renderer == "neural" else None
+        network = load_renderer(RENDERER_WEIGHTS) if params.agent.renderer == "neural" else None
         rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute, network)
         training = AgentTraining(params, data, compute, rasterisers, resume, tracker)
         if distributed.is_main():
@@ -59,15 +59,20 @@ def run(params: Params, tracker: Tracker) -> None:
         if not distributed.is_main():
             return
         _write_curve(result.progress, tracker)
-        write_json(REPORT, _report(result.progress, params))
-        save_actor(MODEL, result.actor, result.spec)
+        write_json(TRAINING_REPORT, _report(result.progress, params))
+        save_actor(ACTOR_WEIGHTS, result.actor, result.spec)
         resume.clear()
 
 
 def resume_keys(params: Params, compute: Compute, data: str, renderer: str | None) -> list[dict[str, Any]]:
-    """What decides how a training goes on, now and in earlier versions; ``data`` and ``renderer`` are digests.
+    """Keys of a training's checkpoints, as written now and by earlier versions: all that decides how it continues.
 
-    A setting at its default that came later than the others is left out, so that earlier checkpoints are found.
+    Later settings are left out at their defaults, so that checkpoints of earlier versions are found.
+
+    Args:
+        params: all parameters.
+        compute: device, precision, threads.
+        data, renderer: digests of the prepared images and of the renderer's weights (None if it is exact).
     """
     key = {
         "agent": params.agent.model_dump(exclude={"processes"}, exclude_defaults=True),
@@ -80,7 +85,7 @@ def resume_keys(params: Params, compute: Compute, data: str, renderer: str | Non
     }
     if params.evaluate.protocol != "search":
         key["protocol"] = params.evaluate.protocol
-    # Earlier versions named the threads that were found, where as many as there are cores were asked for.
+    # With threads 0 (all cores), earlier versions saved the number of cores.
     return [key, key | {"compute": compute.as_dict()}]
 
 
@@ -97,22 +102,25 @@ def _report(progress: TrainState, params: Params) -> dict[str, Any]:
 
 def _write_curve(progress: TrainState, tracker: Tracker) -> None:
     curve = progress.curve
-    with replacing(FIGURES / "curve.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        replacing(TRAINING_FIGURES / "curve.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.DictWriter(stream, curve[0].keys())
         writer.writeheader()
         writer.writerows(curve)
     update = [row["update"] for row in curve]
     for name, title in (("l2", "Validation L2"), ("reward", "Validation reward (L_0 - L_T) / L_0")):
         series = {name: (update, [row[name] for row in curve])}
-        save_curves(FIGURES / f"{name}.png", title, "update", name, series, log_y=name == "l2")
-    for path in sorted(FIGURES.iterdir()):
+        save_curves(TRAINING_FIGURES / f"{name}.png", title, "update", name, series, log_y=name == "l2")
+    for path in sorted(TRAINING_FIGURES.iterdir()):
         tracker.log_artifact(path)
 
 
 def main() -> None:
     with report_errors("train_agent"):
         distributed.launch("stages.train_agent", load_params().agent.processes)
-    run_stage("train_agent", run, [MODEL], distributed.process_group())
+    run_stage("train_agent", run, [ACTOR_WEIGHTS], distributed.process_group())
 
 
 if __name__ == "__main__":

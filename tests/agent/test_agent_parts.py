@@ -85,7 +85,7 @@ def test_the_actor_gives_a_bundle_of_strokes_in_the_unit_cube(side: int) -> None
     assert strokes.dtype == torch.float32
 
 
-def test_every_stroke_of_an_attentive_actor_looks_for_itself() -> None:
+def test_an_attention_head_gives_strokes_and_gradients() -> None:
     torch.manual_seed(0)
     actor = Actor(32, 3, 13, 4, "attention", 1)
     canvas, target = torch.rand(2, 5, 3, 32, 32)
@@ -96,7 +96,7 @@ def test_every_stroke_of_an_attentive_actor_looks_for_itself() -> None:
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in actor.head.parameters())
 
 
-def test_an_attentive_actor_starts_from_the_targets_colours() -> None:
+def test_an_attention_heads_colours_start_from_the_targets() -> None:
     torch.manual_seed(0)
     actor = Actor(32, 2, 13, 4, "attention").eval()
     torch.nn.init.zeros_(actor.head.out.weight)
@@ -112,7 +112,7 @@ def test_fewer_blocks_make_a_smaller_actor() -> None:
 
 
 @pytest.mark.parametrize("changed", ["canvas", "target", "fraction"])
-def test_the_actor_sees_all_its_inputs(changed: str) -> None:
+def test_the_actor_uses_all_its_inputs(changed: str) -> None:
     torch.manual_seed(0)
     actor = Actor(16, 2, 13, 4).eval()
     inputs = {"canvas": torch.rand(1, 3, 16, 16), "target": torch.rand(1, 3, 16, 16), "fraction": torch.tensor([0.2])}
@@ -120,7 +120,7 @@ def test_the_actor_sees_all_its_inputs(changed: str) -> None:
     assert not torch.equal(actor(**inputs), actor(**other))
 
 
-def test_the_actor_is_not_blind_to_position() -> None:
+def test_the_actor_uses_its_coordinate_channels() -> None:
     # Flat pictures look alike everywhere; only the coordinate channels differ when the weights of one are dropped.
     torch.manual_seed(0)
     actor = Actor(16, 2, 13, 4).eval()
@@ -477,7 +477,7 @@ def test_the_running_scale_starts_anew_after_a_reset() -> None:
     assert large(black, grey, grey).mean().item() == pytest.approx(1.0)
 
 
-def test_an_actor_whose_future_counts_for_nothing_does_not_see_the_step() -> None:
+def test_without_discounted_rewards_the_actor_ignores_the_step() -> None:
     torch.manual_seed(0)
     canvas, target = torch.rand(2, 3, 3, 16, 16)
     for counts, differs in ((True, True), (False, False)):

@@ -11,7 +11,7 @@ import torch
 
 from lpaint.agent.batch import load_batch
 from lpaint.agent.divergence import DivergenceError, RoundMetrics
-from lpaint.agent.networks import _with_planes
+from lpaint.agent.networks import _network_input
 from lpaint.agent.schedule import learning_rate
 from lpaint.agent.state import TrainingResult, TrainState
 from lpaint.agent.trainer import AgentTraining
@@ -191,7 +191,7 @@ def test_the_moving_average_is_saved_with_statistics_of_its_own(chain: Path, tmp
     rng = torch.Generator().manual_seed(9)
     batch = load_batch(training.replay.sample_uniformly(256, rng), training.targets)
     convolution, norm = training.agent.actor_target.trunk[:2]
-    seen = _with_planes(batch.obs, batch.target, fraction=batch.step / training.settings.max_steps)
+    seen = _network_input(batch.obs, batch.target, fraction=batch.step / training.settings.max_steps)
     own = convolution(seen).mean((0, 2, 3))
     spread = convolution(seen).std((0, 2, 3))
     assert ((norm.running_mean - own).abs() < 0.1 * spread).all()
@@ -241,7 +241,7 @@ def test_a_training_rolls_back_to_half_the_learning_rates(
                 next(training.agent.critic.parameters()).fill_(float("nan"))
 
     result = training.run(spoil)
-    assert "it goes on from update 8 with learning rates divided by 2" in capsys.readouterr().err
+    assert "it continues from update 8 with learning rates divided by 2" in capsys.readouterr().err
     assert result.progress.update == 16 and result.progress.rollbacks == 1
     assert training._learning_rate_factor() == pytest.approx(spoilt[0] / 2)
     assert all(torch.isfinite(value).all() for value in result.actor.state_dict().values())
@@ -255,7 +255,7 @@ def test_a_training_that_always_diverges_gives_up(chain: Path, tmp_path: Path) -
             with torch.no_grad():
                 next(training.agent.actor.parameters()).fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match=r"diverged after 3 steps back: .*; the last good checkpoint is in "):
+    with pytest.raises(TrainingError, match=r"diverged after 3 rollbacks: .*; the last good checkpoint is in "):
         training.run(spoil)
     kept = last_state(training.resume)
     assert kept is not None and all(torch.isfinite(value).all() for value in kept["agent"]["actor"].values())

@@ -111,8 +111,8 @@ def test_model_free_ddpg_by_hand() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"algorithm": "td3", "discount": 0}, r"algorithm: td3 is about critics"),
-        ({"algorithm": "model_free_ddpg", "horizon": 2}, r"horizon: looks ahead through the renderer"),
+        ({"algorithm": "td3", "discount": 0}, r"algorithm: td3 trains critics"),
+        ({"algorithm": "model_free_ddpg", "horizon": 2}, r"horizon: n-step targets use the renderer"),
         ({"exploration": "parameter"}, r"exploration: parameter noise relies on layer norm; set actor.norm"),
         ({"gan": "dcgan"}, r"agent.gan is 'dcgan': input should be 'none', 'wgan_gp', 'dragan'"),
         ({"dragan": {"rho": 1}}, r"unknown key agent.dragan.rho"),

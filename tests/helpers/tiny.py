@@ -7,6 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from lpaint.runtime.artifacts import ACTOR_WEIGHTS, EVALUATION_REPORT, PREPARED_SUMMARY, RENDERER_WEIGHTS
 from lpaint.runtime.params import Params, load_params, parse_params
 from lpaint.tracking import NullTracker
 from stages import evaluate, export_onnx, prepare, pretrain_renderer, train_agent
@@ -74,10 +75,10 @@ def run_chain(root: Path, tracked: bool = True, **overlay: Any) -> None:
             for stage in (prepare, pretrain_renderer, train_agent, evaluate, export_onnx):
                 stage.run(load_params(), NullTracker())
             return
-        run_tracked("prepare", prepare.run, [prepare.OUT / "summary.json"])
-        run_tracked("pretrain_renderer", pretrain_renderer.run, [pretrain_renderer.MODEL])
-        run_tracked("train_agent", train_agent.run, [train_agent.MODEL])
-        run_tracked("evaluate", evaluate.run, [evaluate.REPORT])
+        run_tracked("prepare", prepare.run, [PREPARED_SUMMARY])
+        run_tracked("pretrain_renderer", pretrain_renderer.run, [RENDERER_WEIGHTS])
+        run_tracked("train_agent", train_agent.run, [ACTOR_WEIGHTS])
+        run_tracked("evaluate", evaluate.run, [EVALUATION_REPORT])
         run_tracked("export_onnx", export_onnx.run)
     finally:
         os.chdir(before)

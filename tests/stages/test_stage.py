@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from lpaint.errors import (
     DataError,
@@ -22,6 +23,7 @@ from lpaint.errors import (
     StreamError,
     TrainingError,
 )
+from lpaint.runtime import artifacts
 from lpaint.runtime.params import Params
 from lpaint.runtime.provenance import find_producer
 from lpaint.tracking import Tracker
@@ -109,6 +111,16 @@ def test_an_interruption_that_fails_while_it_unwinds_is_one_still(root: Path) ->
 
 def test_every_kind_of_error_is_tried() -> None:
     assert {type(error) for error, _ in ERRORS} == set(LpaintError.__subclasses__())
+
+
+def test_artifacts_are_the_outputs_of_dvc_yaml() -> None:
+    outputs = set()
+    for stage in YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values():
+        for out in [*stage["outs"], *stage.get("metrics", [])]:
+            outputs |= {out} if isinstance(out, str) else set(out)
+    named = {path.as_posix() for path in vars(artifacts).values() if isinstance(path, Path)}
+    named |= {artifacts.rasteriser_record(kind).as_posix() for kind in ("exact", "neural")}
+    assert outputs <= named and named - outputs == {"data/watch", "data/prepared/summary.json", "models", "exports"}
 
 
 def test_stage_that_ends_well_returns_and_sees_its_params(root: Path) -> None:

@@ -314,10 +314,10 @@ def test_links_to_data_in_the_repository_move_along(tmp_path: Path, enter: Enter
         archive.write_bytes(b"")
     enter(root)
     for path, link in (("data/faces.zip", "../faces.zip"), (str(far), str(far))):
-        source.watch(tiny_params(data={"source": "celeba", "path": path}), Path("data/watch"))
+        source.link_files(tiny_params(data={"source": "celeba", "path": path}), Path("data/watch"))
         (found,) = Path("data/watch").iterdir()
         assert str(found.readlink()) == link
-    source.watch(tiny_params(data={"source": "celeba", "path": "data/faces.zip"}), Path("data/watch"))
+    source.link_files(tiny_params(data={"source": "celeba", "path": "data/faces.zip"}), Path("data/watch"))
     new = enter(root.rename(tmp_path / "elsewhere"))
     assert (new / "data/watch/faces.zip").is_file()
 

@@ -1,4 +1,4 @@
-"""Actor and critic: ResNet-18s over images and coordinate channels (Huang et al. 2019, section 3.4)."""
+"""Actor and critics: ResNets over images and coordinate channels (Huang et al. 2019, section 3.4)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,18 +15,21 @@ from lpaint.training.layers import BatchNorm2d, TranslatedReLU
 class Actor(nn.Module):
     """Policy: (canvas, target, step fraction) -> a bundle of strokes.
 
-    A ResNet with normalised layers and a sigmoid head. Its nine input channels are canvas (3), target (3), the step
-    fraction, and two coordinate channels (CoordConv, Liu et al. 2018). ``width`` is the number of channels of the first
-    of the four stages (64 as published), ``blocks`` that of the blocks in each (2 as published: a ResNet-18).
-    Size-agnostic, but trained at ``canvas`` pixels.
+    A ResNet with normalised layers and a sigmoid output. Its nine input channels are canvas (3), target (3), the step
+    fraction, and two coordinate channels (CoordConv, Liu et al. 2018).
 
-    ``head``: ``pooled``, one linear layer on the mean of the last features (as published); ``attention``, in which
-    every stroke of the bundle looks at a place of its own on a finer map of features (see ``_AttentionHead``).
-    ``norm``: ``batch`` as published, or ``layer`` (Ba et al. 2016, over channels and places), on which noise on the
-    weights has the same effect in every layer.
-    ``counts_steps``: whether the step fraction matters. Where the future counts for nothing (``agent.discount`` 0), the
-    best strokes do not depend on it, and a painter that chooses among proposals hardly ever asks at another step than
-    the first: such an actor sees 0 whatever it is told.
+    Args:
+        canvas: side of the training's canvas in pixels. The network accepts any size.
+        bundle: strokes per step.
+        stroke_parameters: numbers per stroke.
+        width: channels of the first of four stages (64 as published).
+        head: ``pooled``, a linear layer on the mean of the last features (as published); or ``attention``, with which
+            each stroke attends to places of its own (see ``_AttentionHead``).
+        blocks: blocks per stage (2 as published: a ResNet-18).
+        norm: ``batch`` (as published); or ``layer`` (Ba et al. 2016, over channels and places), with which noise on
+            the weights has the same effect in every layer.
+        counts_steps: whether the step fraction is an input; False replaces it by 0. With ``agent.discount`` 0 the best
+            strokes do not depend on the step, and the search nearly always paints at step 0.
     """
 
     def __init__(
@@ -53,8 +56,8 @@ class Actor(nn.Module):
         else:
             self.trunk = _channels_last(nn.Sequential(*stages))
             self.head = _AttentionHead(2 * width, 8 * width, bundle, stroke_parameters)
-            # Stem, then the blocks of the first two stages: an eighth of the picture's side.
-            self._fine = len(stages) - 2 * blocks
+            # The stem and the first two stages give the fine features, at an eighth of the image's side.
+            self._fine_layers = len(stages) - 2 * blocks
 
     def forward(self, canvas: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         """Choose strokes.
@@ -69,22 +72,21 @@ class Actor(nn.Module):
         """
         if not self.counts_steps:
             fraction = torch.zeros_like(fraction)
-        seen = _with_planes(canvas, target, fraction=fraction)
+        inputs = _network_input(canvas, target, fraction=fraction)
         if hasattr(self, "head"):
-            fine = self.trunk[: self._fine](seen)
-            out = self.head(fine, self.trunk[self._fine :](fine), canvas, target)
+            fine = self.trunk[: self._fine_layers](inputs)
+            out = self.head(fine, self.trunk[self._fine_layers :](fine), canvas, target)
         else:
-            out = self.trunk(seen)
+            out = self.trunk(inputs)
         return torch.sigmoid(out.float()).view(-1, self.bundle, self.stroke_parameters)
 
 
 class _AttentionHead(nn.Module):
-    """Strokes from where they are needed: one soft look at the picture for each stroke of the bundle.
+    """Cross-attention with one query per stroke, and one head (Vaswani et al. 2017, arXiv 1706.03762, equation 1).
 
-    The mean of the coarse features asks K questions; each is answered by a softmax over the fine map's cells. What a
-    look brings back are the cells' features, their coordinates, and the canvas's and the target's colours there; the
-    stroke's numbers are a small network's function of that and of the mean, and its colour is a correction of the
-    target's colour. Queries and keys as in Vaswani et al. 2017 (arXiv 1706.03762), equation 1, with one head.
+    The queries come from the mean of the coarse features, the keys from the cells of the fine features. The values of a
+    cell are its features, its coordinates, and the colours of canvas and target there. A small network maps the
+    attended values and the mean to the stroke's parameters; its colour is the attended target colour plus a correction.
     """
 
     def __init__(self, fine: int, coarse: int, bundle: int, stroke_parameters: int, keys: int = 32) -> None:
@@ -98,30 +100,30 @@ class _AttentionHead(nn.Module):
         self.out = nn.Linear(128, stroke_parameters)
 
     def forward(self, fine: Tensor, coarse: Tensor, canvas: Tensor, target: Tensor) -> Tensor:
-        """[B, fine, h, w], [B, coarse, h', w'] and pictures [B, 3, S, S] -> [B, bundle, stroke_parameters], unbounded.
+        """[B, fine, h, w], [B, coarse, h', w'] and images [B, 3, S, S] -> [B, bundle, stroke_parameters], unbounded.
 
-        The last three of a stroke are its colour's.
+        The last three parameters of a stroke are its colour's.
         """
         batch, _, height, width = fine.shape
         mean = coarse.mean((2, 3))
         query = self.query(mean).view(batch, self.bundle, self.keys)
-        look = torch.softmax((query @ self.key(fine).flatten(2)).float() / self.keys**0.5, 2)
+        attention = torch.softmax((query @ self.key(fine).flatten(2)).float() / self.keys**0.5, 2)
         row, column = torch.meshgrid(
             torch.linspace(0, 1, height, device=fine.device),
             torch.linspace(0, 1, width, device=fine.device),
             indexing="ij",
         )
         places = torch.stack([row, column]).expand(batch, -1, -1, -1)
-        small = [F.adaptive_avg_pool2d(picture, (height, width)) for picture in (canvas, target)]
-        seen = look @ torch.cat([fine.float(), places, *small], 1).flatten(2).transpose(1, 2)
-        hidden = F.relu(self.from_look(seen) + self.from_mean(mean).view(batch, self.bundle, -1))
+        small = [F.adaptive_avg_pool2d(image, (height, width)) for image in (canvas, target)]
+        attended = attention @ torch.cat([fine.float(), places, *small], 1).flatten(2).transpose(1, 2)
+        hidden = F.relu(self.from_look(attended) + self.from_mean(mean).view(batch, self.bundle, -1))
         out = self.out(hidden).float()
-        colour = torch.logit(seen[..., -3:].float().clamp(0.02, 0.98))
+        colour = torch.logit(attended[..., -3:].float().clamp(0.02, 0.98))
         return torch.cat([out[..., :-3], out[..., -3:] + colour], 2)
 
 
 class Critic(nn.Module):
-    """Value of the state that an action leads to, V(canvas before, canvas after, target, step fraction after).
+    """Value of the state that an action leads to, V(obs, next_obs, target, next step fraction).
 
     A ResNet-18 with weight normalisation and translated ReLUs (Xiang and Li 2017), as published; twelve input channels.
     ``thresholds``: see ``TranslatedReLU``.
@@ -134,28 +136,28 @@ class Critic(nn.Module):
             nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 1))
         )
 
-    def forward(self, before: Tensor, after: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, next_obs: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         """[B, 3, S, S] images in [0, 1] and ``fraction`` [B] in (0, 1] -> values [B]."""
-        return self.trunk(_with_planes(before, after, target, fraction=fraction)).float().squeeze(1)
+        return self.trunk(_network_input(obs, next_obs, target, fraction=fraction)).float().squeeze(1)
 
 
 class TwinCritic(nn.Module):
-    """Two critics that differ in their first weights (Fujimoto et al. 2018, arXiv 1802.09477, section 4.2)."""
+    """Two critics with different initial weights (Fujimoto et al. 2018, arXiv 1802.09477, section 4.2)."""
 
     def __init__(self, width: int, thresholds: str = "channel") -> None:
         super().__init__()
         self.critics = nn.ModuleList(Critic(width, thresholds) for _ in range(2))
 
-    def forward(self, before: Tensor, after: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, next_obs: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
         """As ``Critic.forward``; values [2, B]."""
-        return torch.stack([critic(before, after, target, fraction) for critic in self.critics])
+        return torch.stack([critic(obs, next_obs, target, fraction) for critic in self.critics])
 
 
 class ActionCritic(nn.Module):
-    """Value of strokes that are yet to be painted, Q(canvas, target, step fraction, strokes).
+    """Value of an action, Q(canvas, target, step fraction, strokes).
 
-    ``Critic``'s ResNet over nine channels; the strokes join its pooled features before two linear layers (Lillicrap et
-    al. 2016, arXiv 1509.02971, section 7, where actions enter after the convolutions).
+    ``Critic``'s ResNet with nine input channels; the strokes join its pooled features before two linear layers
+    (Lillicrap et al. 2016, arXiv 1509.02971, section 7: actions enter after the convolutions).
     """
 
     def __init__(self, width: int, action: int, thresholds: str = "channel") -> None:
@@ -166,12 +168,12 @@ class ActionCritic(nn.Module):
 
     def forward(self, canvas: Tensor, target: Tensor, fraction: Tensor, strokes: Tensor) -> Tensor:
         """[B, 3, S, S] images in [0, 1], ``fraction`` [B] and ``strokes`` [B, K, P] in [0, 1] -> values [B]."""
-        features = self.trunk(_with_planes(canvas, target, fraction=fraction))
+        features = self.trunk(_network_input(canvas, target, fraction=fraction))
         values: Tensor = self.head(torch.cat([features.float(), strokes.flatten(1)], 1)).float().squeeze(1)
         return values
 
 
-def _with_planes(*images: Tensor, fraction: Tensor) -> Tensor:
+def _network_input(*images: Tensor, fraction: Tensor) -> Tensor:
     """Images, a constant plane of the step fraction and two coordinate planes, stacked as channels."""
     batch, _, height, width = images[0].shape
     row = torch.linspace(0, 1, height, device=fraction.device, dtype=fraction.dtype)
@@ -249,5 +251,5 @@ def _stages(inputs: int, width: int, block: Any, blocks: int) -> list[nn.Module]
 
 
 def _channels_last(network: nn.Sequential) -> nn.Sequential:
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     return network

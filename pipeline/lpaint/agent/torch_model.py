@@ -62,12 +62,12 @@ class TorchPaintingModel:
 
     @torch.no_grad()
     def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-        """Opacity [N, H, W] of shapes [N, shape_parameters]; see ``StrokeFamily.rasterise``."""
+        """Opacity [N, H, W] of shapes [N, shape_parameters]; arguments as in ``StrokeFamily.rasterise``."""
         return self.family.rasterise(*map(self._tensor, (shape, rows, columns, pitch))).cpu().numpy()
 
     @torch.no_grad()
     def bounds(self, shape: np.ndarray) -> np.ndarray:
-        """Boxes [N, 4] of shapes [N, shape_parameters]; see ``StrokeFamily.bounds``."""
+        """Boxes [N, 4] (top, left, bottom, right) of shapes [N, shape_parameters]."""
         return self.family.bounds(self._tensor(shape)).cpu().numpy()
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:

@@ -213,7 +213,7 @@ class AgentTraining:
         if not (enabled and rollbacks <= _MAX_ROLLBACKS and self._restore()):
             kept = self.resume.checkpoints
             where = f"the last good checkpoint is in {kept[0].parent}" if kept else "there is no checkpoint yet"
-            tried = f" after {rollbacks - 1} steps back" if rollbacks > 1 else ""
+            tried = f" after {rollbacks - 1} rollbacks" if rollbacks > 1 else ""
             other = "" if enabled else ", or set agent.on_divergence to step_back"
             raise TrainingError(
                 f"train_agent: the training diverged{tried}: {divergence}; {where}; lower the learning rates or "
@@ -221,7 +221,7 @@ class AgentTraining:
             )
         self.progress.rollbacks = rollbacks
         notify(
-            f"train_agent: the training diverged: {divergence}; it goes on from update {self.progress.update} with "
+            f"train_agent: the training diverged: {divergence}; it continues from update {self.progress.update} with "
             f"learning rates divided by {2**rollbacks}"
         )
 
@@ -290,7 +290,7 @@ class AgentTraining:
             self._save()
         except TrainingError as error:
             # A later checkpoint may succeed; the training is worth more than its checkpoint.
-            notify(f"warning: {error}; the training goes on")
+            notify(f"warning: {error}; the training continues")
 
     def _save(self) -> None:
         parts = distributed.gather_states({"replay": self.replay.state_dict(), "rng": generator_state(self.rng)})

@@ -96,8 +96,9 @@ def bench(
         report = bench_training(params, compute, repeats)
     elif what is Benchmark.paint:
         from lpaint.bench.painting import bench_painting
+        from lpaint.runtime.artifacts import ACTOR_ONNX
 
-        report = bench_painting(onnx or Path("exports/actor.onnx"), params.base.device, params.base.threads, repeats)
+        report = bench_painting(onnx or ACTOR_ONNX, params.base.device, params.base.threads, repeats)
     elif what is Benchmark.render:
         from lpaint.bench.rendering import bench_rendering
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from lpaint.painting.actor_spec import ActorSpec
 
-# What the data that an agent learnt from mean for its weights.
+# What the licence of the training data means for the weights.
 LICENCES = {
     "celeba": "Trained on CelebA, whose images are for non-commercial research only; use the weights likewise.",
     "folder": "Trained on a folder of images of the user's; their licence governs the weights.",
@@ -19,7 +19,7 @@ _ALGORITHM = {
     "model_free_ddpg": "model-free DDPG (Lillicrap et al. 2016)",
 }
 _PROTOCOL = {
-    "search": "of all that the agent proposes, for the picture and for parts of it, the strokes that help most",
+    "search": "the agent proposes strokes for the whole picture and for tiles of it; those that help most are painted",
     "episode": "the published episode: the whole picture, every stroke in the agent's order, none left out",
 }
 _INITIAL_CANVAS = {"black": "black", "white": "white", "mean": "in the picture's mean colour"}
@@ -28,7 +28,7 @@ _INITIAL_CANVAS = {"black": "black", "white": "white", "mean": "in the picture's
 def model_card(spec: ActorSpec, evaluation: dict[str, Any], parity: dict[str, Any]) -> str:
     """Markdown card from the actor's spec, the evaluation's report and the export's parity report."""
     protocol = evaluation["protocol"]
-    picky = f"; effort {evaluation['effort']} (tiles that the agent is asked about before strokes are chosen)"
+    effort = f"; effort {evaluation['effort']} (tiles that the agent proposes strokes for before some are painted)"
     left_out = ", ".join(map(str, evaluation["left_out"]))
     beyond = f"\nBudgets beyond the end of the episode are left out: {left_out}.\n" if left_out else ""
     worst = max(parity["actor"].values())
@@ -48,9 +48,9 @@ An agent that paints pictures with strokes of the family `{spec.family}`, traine
 ## Error at {evaluation["size"]} px
 
 Mean squared error on 0..1, by stroke budget on a canvas that starts {_INITIAL_CANVAS[spec.initial_canvas]}{
-        picky if protocol == "search" else ""
-    }. Used: mean number of strokes painted. Settings and champions are chosen by the
-validation split; the test split took no part in that.
+        effort if protocol == "search" else ""
+    }. Used: mean number of strokes painted. Settings and champions are chosen on the
+validation split, never on the test split.
 
 {evaluation["images"]} test images:
 
@@ -64,8 +64,8 @@ ONNX Runtime agrees with torch to {worst:.1g} (largest absolute difference of a 
 
 ## Limits
 
-Small text, fine texture and anything smaller than a few pixels of a tile are beyond it. It was trained on one
-kind of picture; on other kinds expect more error for the same strokes.
+It cannot paint small text, fine texture or details of a few pixels of a tile. It was trained on one kind of
+picture; on other kinds expect a larger error for the same number of strokes.
 """
 
 

@@ -1,4 +1,4 @@
-"""Trained weights to ONNX: a self-contained actor, and the renderers beside it, checked against torch."""
+"""Export to ONNX: a self-contained actor, the rasteriser, outline and renderer, and a comparison with torch."""
 
 import base64
 import logging
@@ -24,8 +24,8 @@ from lpaint.painting.actor_spec import ActorSpec
 from lpaint.painting.onnx_model import OUTLINE, PREFIX, RASTERISER, SCHEMA_VERSION
 from lpaint.strokes import Outline, StrokeFamily, pixel_centres
 
-# Largest difference of an export from torch. Half precision is for the actor's weights only; its strokes are then off
-# by up to a two-hundredth of their range.
+# Largest allowed difference of an export from torch; a stroke's numbers are in [0, 1]. Only the actor can be exported in
+# half precision.
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 5e-3
 MODELS = ("actor", "renderer", "rasteriser", "outline")
@@ -63,10 +63,10 @@ def export_actor(
     outline: Path,
     half: bool = False,
 ) -> None:
-    """Write ``actor`` with its metadata, and the files of rasteriser and outline inside the metadata, to ``path``.
+    """Write ``actor`` to ``path``, with ``metadata``, which also gets the files ``rasteriser`` and ``outline``.
 
-    Inputs canvas and target [B, 3, S, S] and fraction [B]; output strokes [B, bundle, parameters]; B is dynamic. With
-    ``half`` the weights are float16, in half the space; inputs and outputs stay float32.
+    Inputs: canvas and target [B, 3, S, S], fraction [B]. Output: strokes [B, bundle, parameters]. B is dynamic. With
+    ``half`` the weights are float16; inputs and outputs stay float32.
     """
     size = actor.canvas
     example = (torch.rand(2, 3, size, size), torch.rand(2, 3, size, size), torch.rand(2))
@@ -90,7 +90,7 @@ def export_actor(
 def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
     """Write the exact rasteriser: shape [N, P], rows [N, h], columns [N, w], pitch [N, 2] -> opacity [N, h, w].
 
-    Its second output are the strokes' bounds [N, 4]; see ``StrokeFamily``. N, h and w are dynamic.
+    The second output is the strokes' bounds [N, 4], as in ``StrokeFamily.bounds``. N, h and w are dynamic.
     """
     count, height, width = (torch.export.Dim(name) for name in ("count", "height", "width"))
     generator = torch.Generator().manual_seed(0)
@@ -102,14 +102,14 @@ def export_rasteriser(family: StrokeFamily, path: Path, opset: int) -> None:
 
 
 def export_outline(family: StrokeFamily, path: Path, opset: int) -> None:
-    """Write the vector form: shape [N, P] -> path, axis and stops; see ``strokes.Outline``. N is dynamic."""
+    """Write the vector form: shape [N, P] -> path, axis and stops, as in ``strokes.Outline``. N is dynamic."""
     example = (family.sample(3, torch.Generator().manual_seed(0)),)
     shapes = ({0: torch.export.Dim("count")},)
     _export(_Outline(family), path, example, ["shape"], list(Outline._fields), shapes, opset, {"family": family.name})
 
 
 def export_renderer(renderer: nn.Module, family: StrokeFamily, path: Path, opset: int) -> None:
-    """Write the neural renderer: shape [N, shape_parameters] -> opacity [N, S, S]."""
+    """Write the neural renderer: shape [N, shape_parameters] -> opacity [N, S, S]. N is dynamic."""
     example = (family.sample(2, torch.Generator().manual_seed(0)),)
     _export(
         renderer.eval(),
@@ -139,16 +139,16 @@ def actor_metadata(spec: ActorSpec, family: StrokeFamily, commit: str, run_id: s
 
 def parity(module: nn.Module, path: Path, inputs: Sequence[Tensor]) -> float:
     """Largest absolute difference between torch and ONNX Runtime on the CPU for one set of inputs."""
-    return max(float(np.abs(ours - theirs).max()) for ours, theirs in _outputs(module, path, inputs))
+    return max(float(np.abs(expected - found).max()) for expected, found in _outputs(module, path, inputs))
 
 
 def rasteriser_parity(family: StrokeFamily, path: Path, inputs: Sequence[Tensor]) -> float:
-    """Largest mean absolute difference of a stroke's opacity map, and largest difference of a bound.
+    """The larger of two differences: mean absolute difference of a stroke's opacity map, and difference of a bound.
 
-    A mean, because a pixel at which a curve parameter is decided by the last bit of a distance may fall either way.
+    The opacity's is a mean over pixels: rounding may decide a single pixel at a stroke's edge either way.
     """
-    (alpha, alpha_theirs), bounds = _outputs(_Rasteriser(family), path, inputs)
-    means = np.abs(alpha - alpha_theirs).mean((1, 2))
+    (alpha, onnx_alpha), bounds = _outputs(_Rasteriser(family), path, inputs)
+    means = np.abs(alpha - onnx_alpha).mean((1, 2))
     return max(float(means.max()), float(np.abs(bounds[0] - bounds[1]).max()))
 
 
@@ -160,12 +160,12 @@ def outline_parity(family: StrokeFamily, path: Path, shape: Tensor) -> float:
 def parity_report(
     actor: Actor, renderer: nn.Module, family: StrokeFamily, folder: Path, half: bool = False
 ) -> dict[str, Any]:
-    """Differences of all four models at batch 1, 2 and 16, and of the rasteriser at several sizes.
+    """Differences of all four models from torch at batch sizes 1, 2 and 16, and of the rasteriser at two sizes.
 
-    ``half`` tells that the actor was exported in half precision, of which less is asked.
+    ``half``: the actor was exported in half precision, which has a larger tolerance.
 
     Raises:
-        ModelError: one is above the tolerance.
+        ModelError: a difference is above its tolerance.
     """
     generator = torch.Generator().manual_seed(0)
     tolerance = dict.fromkeys(MODELS, TOLERANCE) | ({"actor": HALF_TOLERANCE} if half else {})
@@ -192,16 +192,16 @@ def parity_report(
 
 
 def _outputs(module: nn.Module, path: Path, inputs: Sequence[Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each output as torch and as ONNX Runtime give it."""
+    """Each output, from torch and from ONNX Runtime."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    theirs = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    found = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
     with torch.no_grad():
-        ours = module(*inputs)
-    ours = ours if isinstance(ours, tuple) else (ours,)
-    return [(mine.numpy(), other) for mine, other in zip(ours, theirs, strict=True)]
+        expected = module(*inputs)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    return [(torch_value.numpy(), onnx_value) for torch_value, onnx_value in zip(expected, found, strict=True)]
 
 
 def _export(
@@ -217,7 +217,7 @@ def _export(
 ) -> None:
     with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The exporter warns of every torchvision operator that is not there; none is used.
+        # The exporter warns about missing torchvision operators, which are not used.
         logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
         program = torch.onnx.export(
             module,
@@ -234,7 +234,7 @@ def _export(
         model = program.model_proto
         if half:
             model = convert_float_to_float16(model, keep_io_types=True)
-            # The converter puts its casts at the end, and a graph's nodes must come in order.
+            # The converter appends its casts at the end, but nodes must be in topological order.
             OnnxModel(model).topological_sort()
         onnx.helper.set_model_props(model, {PREFIX + name: value for name, value in metadata.items()})
         onnx.checker.check_model(model, full_check=True)

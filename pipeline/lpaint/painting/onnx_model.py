@@ -1,4 +1,4 @@
-"""An exported actor: one ONNX file, run by ONNX Runtime, with the rasteriser of its strokes inside it."""
+"""An exported actor: one ONNX file, run by ONNX Runtime, that also holds the rasteriser of its strokes."""
 
 import base64
 import binascii
@@ -20,30 +20,30 @@ _ACTOR_INPUTS = ["canvas", "target", "fraction"]
 
 
 def packaged_model() -> Path:
-    """The actor that comes with lpaint; see ``lpaint/pretrained/MODEL_CARD.md`` for what it is and its licence."""
+    """The actor that comes with lpaint; ``lpaint/pretrained/MODEL_CARD.md`` has its licence and figures."""
     return Path(__file__).parents[1] / "pretrained" / "actor.onnx"
 
 
 def has_cuda() -> bool:
-    """Whether an NVIDIA driver answers here and ONNX Runtime was built to use it."""
+    """Whether there is an NVIDIA driver, and ONNX Runtime is built for it."""
     return not find_gpu().problem
 
 
 class OnnxPainter:
-    """The painter's model (see ``painter.PaintingModel``) over an exported file.
+    """A ``PaintingModel`` that runs an exported file.
 
     Args:
         path: an ``actor.onnx`` that lpaint exported.
         device: ``auto``, ``cuda`` or ``cpu``.
-        threads: CPU threads; 0 leaves it to ONNX Runtime.
+        threads: CPU threads; 0 lets ONNX Runtime choose.
 
     Attributes:
-        device: ``cuda`` or ``cpu``, which ``auto`` chose.
-        gpu_problem: why ``auto`` does not use the GPU that is here, and what to do; empty if it does or there is none.
+        device: the device in use, ``cuda`` or ``cpu``.
+        gpu_problem: why ``auto`` does not use the GPU, and what to do; empty if it does or there is none.
 
     Raises:
         ModelError: the file is missing, damaged or not lpaint's.
-        DeviceError: CUDA was asked for and cannot be used.
+        DeviceError: ``device`` is ``cuda``, and CUDA cannot be used.
     """
 
     def __init__(self, path: Path, device: str = "auto", threads: int = 0) -> None:
@@ -54,7 +54,7 @@ class OnnxPainter:
                 self._load(path, content, "cuda", threads)
                 return
             except GpuError as error:
-                # Where the model is at fault, this is a ModelError.
+                # If the model is at fault, this raises a ModelError.
                 self._load(path, content, "cpu", threads)
                 if device == "cuda":
                     raise DeviceError(f"device cuda: {error}; or use the device cpu or auto") from None
@@ -99,17 +99,17 @@ class OnnxPainter:
         return self._draw(feed)[0]
 
     def bounds(self, shape: np.ndarray) -> np.ndarray:
-        """Shapes [N, P - 3] -> boxes [N, 4] (top, left, bottom, right, in frames) that hold each stroke's paint."""
+        """Shapes [N, P - 3] -> boxes [N, 4] (top, left, bottom, right, in units of the frame) around each stroke."""
         pixel = np.zeros((len(shape), 1))
         return self._draw({"shape": shape, "rows": pixel, "columns": pixel, "pitch": np.ones((len(shape), 2))})[1]
 
     def outline(self, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Shapes [N, P - 3] -> the strokes' vector form: path [N, M, S, 4, 2], axis [N, M, 2, 2], stops [N, M, K, 2].
 
-        Pieces of cubic curves with opacities along an axis; ``lpaint.strokes.Outline`` tells more.
+        Cubic curves with opacities along an axis, as in ``lpaint.strokes.Outline``.
         """
         if self._outline is None:
-            # Few paintings become vectors, and it is small work.
+            # Loaded on first use: few paintings need vectors, and the model is small.
             self._outline = _session(self._path, self._outline_model, "cpu", 1)
         path, axis, stops = self._outline.run(None, {"shape": np.ascontiguousarray(shape, np.float32)})
         return path, axis, stops
@@ -128,7 +128,7 @@ class OnnxPainter:
             raise DeviceError(f"the GPU failed while it painted ({reason}); use the device cpu") from None
 
     def _try_gpu(self) -> None:
-        """Ask for one bundle and draw it: some libraries are loaded only when they are first used."""
+        """Compute and draw one bundle: some libraries are loaded only when they are first used."""
         try:
             blank = np.zeros((1, 3, self.canvas, self.canvas))
             strokes = self.act(blank, blank, np.zeros(1)).reshape(-1, self.parameters)
@@ -154,12 +154,12 @@ def read_metadata(path: Path, session: ort.InferenceSession | None = None) -> di
         what = "was not exported by lpaint" if found is None else f"has lpaint schema {found}, not {SCHEMA_VERSION}"
         raise ModelError(f"{path}: {what}; give an actor.onnx that `dvc repro export_onnx` wrote")
     if [value.name for value in session.get_inputs()] != _ACTOR_INPUTS:
-        raise ModelError(f"{path}: is an lpaint file but no actor; give exports/actor.onnx")
+        raise ModelError(f"{path}: is an lpaint file, but not an actor; give exports/actor.onnx")
     return metadata
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What ``lpaint info`` shows: metadata, inputs, outputs and the file's size in bytes."""
+    """The facts for ``lpaint info``: metadata, inputs, outputs and the file's size in bytes."""
     session = _session(path, _read(path), "cpu", 1)
     metadata = read_metadata(path, session)
     embedded = {name: metadata.pop(name, "") for name in (RASTERISER, OUTLINE)}
@@ -188,14 +188,14 @@ def _session(path: Path, content: bytes, device: str, threads: int) -> ort.Infer
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    # Threads that wait sleep: spinning takes cores from numpy, between calls, and from other processes.
+    # Waiting threads must sleep: spinning ones take cores from numpy and from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if device == "cuda":
         return open_on_gpu(content, options)
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        # ONNX Runtime raises a family of its own exceptions for what it cannot parse, all derived from Exception.
+        # ONNX Runtime has many exception types for files that it cannot parse; all derive from Exception.
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"{path}: is no usable ONNX model ({reason}); give an actor.onnx that lpaint exported"

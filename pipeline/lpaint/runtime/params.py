@@ -1,4 +1,4 @@
-"""``params.yaml`` as frozen, validated sections. An unknown key or a bad value is an error that names it."""
+"""``params.yaml`` as frozen, validated sections. An unknown key or an invalid value is an error that names the key."""
 
 import difflib
 from pathlib import Path
@@ -18,7 +18,7 @@ Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
-    """A frozen group of parameters in which unknown keys, wrong types and non-finite numbers are errors."""
+    """A frozen group of parameters. Unknown keys, wrong types and non-finite numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -227,9 +227,9 @@ class Agent(Section):
                 "replay: prioritized needs temporal-difference errors, and discount 0 has none; use uniform"
             )
         if self.algorithm == "td3" and self.discount == 0:
-            raise ValueError("algorithm: td3 is about critics, and discount 0 leaves none; use ddpg or a discount")
+            raise ValueError("algorithm: td3 trains critics, and discount 0 has none; use ddpg or a discount above 0")
         if self.algorithm == "model_free_ddpg" and self.horizon > 1:
-            raise ValueError("horizon: looks ahead through the renderer, which model_free_ddpg does not; set it to 1")
+            raise ValueError("horizon: n-step targets use the renderer, which model_free_ddpg does not; set it to 1")
         if self.exploration == "parameter" and self.actor.norm != "layer":
             raise ValueError("exploration: parameter noise relies on layer norm; set actor.norm to layer")
         for name, network in (("actor", self.actor), ("critic", self.critic)):
@@ -255,7 +255,7 @@ class Agent(Section):
 
     @property
     def counts_steps(self) -> bool:
-        """Whether the actor sees how far its episode is: of no use where the future counts for nothing."""
+        """Whether the step is an input of the actor; with discount 0 it does not matter."""
         return self.discount > 0
 
     @property
@@ -265,17 +265,17 @@ class Agent(Section):
 
     @property
     def transitions_per_round(self) -> int:
-        """Transitions of one episode in every environment."""
+        """Transitions per round: one episode in every environment."""
         return self.environments * self.max_steps * len(self.zoom)
 
     @property
     def replay_capacity(self) -> int:
-        """Transitions that the replay holds."""
+        """Maximum number of transitions in the replay."""
         return self.replay_transitions or self.replay_rounds * self.transitions_per_round
 
     @property
     def adam(self) -> Adam:
-        """The optimiser settings of the chosen GAN, which must not be ``none``."""
+        """The optimiser settings of ``gan``, which must not be ``none``."""
         section: Adam = getattr(self, self.gan)
         return section
 
@@ -324,7 +324,7 @@ class Params(Section):
 
     @property
     def validation_strokes(self) -> int:
-        """``agent.validation.strokes``, but no more than an episode has where the agent is judged by one."""
+        """``agent.validation.strokes``; under protocol ``episode`` at most the strokes of an episode."""
         most = self.agent.episode_strokes
         wanted = self.agent.validation.strokes
         return wanted if self.evaluate.protocol == "search" else min(wanted, most)
@@ -347,7 +347,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     """Read and validate a parameter file.
 
     Raises:
-        ParamsError: the file is missing or not YAML, or a key is unknown, missing, or has a bad value.
+        ParamsError: the file is missing or not YAML, or a key is unknown, missing, or has an invalid value.
     """
     path = Path(path)
     try:
@@ -356,7 +356,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise ParamsError(f"{path}: there is no such file; run this in the root of an lpaint repository") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise ParamsError(f"{path}: cannot be read as YAML ({reason}); mend the file") from None
+        raise ParamsError(f"{path}: cannot be read as YAML ({reason}); correct the file") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: holds no sections; it must have base, data, stroke, renderer, agent, ...")
     return parse_params(values, str(path))
@@ -366,18 +366,18 @@ def parse_params(values: dict[str, Any], origin: str) -> Params:
     """Validate a nested mapping; ``origin`` names it in error messages.
 
     Raises:
-        ParamsError: naming the first wrong key, and for an unknown one the nearest known.
+        ParamsError: a key is wrong; the text names the first one, and the nearest known key if it is unknown.
     """
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        # A mistyped key is also a missing one; the unknown name tells more.
+        # A mistyped key is unknown, and its right name is missing; the unknown name comes first.
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         raise ParamsError(f"{origin}: {_sentence(problems[0])}") from None
 
 
 def known_keys() -> list[str]:
-    """All keys of ``params.yaml``, sections too, dotted."""
+    """All keys of ``params.yaml`` with dots, sections included."""
     return _all_keys(Params)
 
 
@@ -396,7 +396,7 @@ def _sentence(problem: Any) -> str:
 
 
 def _suggestion(location: list[str]) -> str:
-    """Nearest known key beside the unknown one, or wherever in the file that name belongs."""
+    """A hint with the nearest known key: of the same section, or else of the whole file."""
     section: Any = Params
     for part in location[:-1]:
         section = section.model_fields[part].annotation

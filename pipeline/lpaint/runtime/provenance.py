@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lpaint import __version__
 from lpaint.files import write_text
+from lpaint.runtime.artifacts import ACTOR_WEIGHTS, EVALUATION_REPORT, PREPARED_SUMMARY, RENDERER_WEIGHTS
 from lpaint.runtime.paths import repository_root
 
 
@@ -44,15 +45,14 @@ def origin_tags(stage: str) -> dict[str, str]:
     for name, variable in (("dvc.stage", "DVC_STAGE"), ("dvc.experiment", "DVC_EXP_NAME")):
         if os.environ.get(variable):
             tags[name] = os.environ[variable]
-    summary = Path("data/prepared/summary.json")
-    digest = _data_digest(summary)
+    digest = _data_digest(PREPARED_SUMMARY)
     if digest:
         tags["data.digest"] = digest
     upstream = {
-        "prepare": summary,
-        "pretrain_renderer": Path("models/renderer.safetensors"),
-        "train_agent": Path("models/actor.safetensors"),
-        "evaluate": Path("reports/evaluation.json"),
+        "prepare": PREPARED_SUMMARY,
+        "pretrain_renderer": RENDERER_WEIGHTS,
+        "train_agent": ACTOR_WEIGHTS,
+        "evaluate": EVALUATION_REPORT,
     }
     for name, path in upstream.items():
         run_id = find_producer(path) if name != stage else None
