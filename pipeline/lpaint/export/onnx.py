@@ -24,8 +24,8 @@ from lpaint.painting.actor_spec import ActorSpec
 from lpaint.painting.onnx_model import OUTLINE, PREFIX, RASTERISER, SCHEMA_VERSION
 from lpaint.strokes import Outline, StrokeFamily, pixel_centres
 
-# Largest allowed difference of an export from torch; a stroke's numbers are in [0, 1]. Only the actor can be exported in
-# half precision.
+# Largest allowed difference of an export from torch; a stroke's numbers are in [0, 1]. Only the actor can have half
+# precision.
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 5e-3
 MODELS = ("actor", "renderer", "rasteriser", "outline")
