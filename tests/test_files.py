@@ -1,9 +1,10 @@
 """What lies on disk: whole files or none, resume state, weights, and where paths lead."""
 
-import fcntl
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from multiprocessing.synchronize import Event
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lpaint.errors import ModelError
-from lpaint.files import is_partial, replacing, sweep, write_json, write_text
+from lpaint.files import is_partial, lock_file, replacing, sweep, write_json, write_text
 from lpaint.runtime.paths import repository_root, resolve_data_path, resume_directory
 from lpaint.training.checkpoint import generator_state, open_checkpoints, restore_generator
 from lpaint.training.weights import load_weights, save_weights
@@ -142,9 +143,8 @@ def test_clearing_keeps_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with open_checkpoints("train_agent", {"seed": 0}) as resume:
         resume.save({"step": 1})
         resume.clear()
-        lock = resume.directory.with_suffix(".lock").open()
-        with lock, pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with resume.directory.with_suffix(".lock").open() as lock:
+            assert lock.read() == str(os.getpid()) and not lock_file(lock, wait=False)
     with open_checkpoints("train_agent", {"seed": 0}) as resume:
         assert last_state(resume) is None
 
@@ -180,6 +180,61 @@ def test_of_two_processes_with_one_training_the_second_waits(
     finally:
         done.set()
         other.join()
+
+
+# A stand-in for Windows: no fcntl, no SIGHUP, folders that cannot be opened, and byte ranges that can be locked.
+WINDOWS = """
+import fcntl, json, os, pathlib, signal, sys, tempfile, threading, types
+from lpaint.runtime import messages
+from multiprocessing import connection
+
+def locking(handle, mode, length, lock=fcntl.lockf):
+    try:
+        lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, length, os.lseek(handle, 0, os.SEEK_CUR))
+    except OSError:
+        raise PermissionError(13, "Permission denied") from None
+
+def closed_folders(path, flags, *rest, opens=os.open):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied")
+    return opens(path, flags, *rest)
+
+sys.modules |= {"fcntl": None, "msvcrt": types.SimpleNamespace(locking=locking, LK_NBLCK=2)}
+sys.platform, os.open = "win32", closed_folders
+del signal.SIGHUP
+from lpaint.files import lock_file, sweep, write_text
+from lpaint.runtime.interruption import deferred, orderly_end
+path = pathlib.Path(sys.argv[1])
+write_text(path.with_name("written"), "whole")
+sweep(path.parent, idle=0)
+with orderly_end(), deferred(""), path.open("r+") as file:
+    print(*(lock_file(file, wait=wait == "True", shared=shared == "True")
+            for wait, shared in (each.split("-") for each in sys.argv[2:])), file.read(), flush=True)
+    input()
+"""
+
+
+def _on_windows(path: Path, *locks: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WINDOWS, str(path), *locks]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "given"), [("False", "False", "False"), ("True", "False", "False"), ("True", "True", "True")]
+)
+def test_files_are_written_and_locked_on_windows_too(tmp_path: Path, held: str, asked: str, given: str) -> None:
+    path = tmp_path / "lock"
+    path.write_text("holder")
+    holder = _on_windows(path, f"True-{held}")
+    assert holder.stdout is not None and holder.stdout.readline() == "True holder\n"
+    assert _on_windows(path, f"False-{asked}").communicate("\n")[0] == f"{given} holder\n"
+    waiting = _on_windows(path, "True-False")
+    time.sleep(0.3)
+    holder.kill()
+    holder.communicate()
+    # The system has unlocked what a killed process held.
+    assert waiting.communicate("\n")[0] == "True holder\n"
+    assert {each.name for each in tmp_path.iterdir()} == {"lock", "written"}
 
 
 def test_generator_goes_on_where_it_was() -> None:

@@ -84,5 +84,10 @@ class TrainingError(LpaintError):
     exit_code = ExitCode.SOME_FAILED
 
 
+def one_line(error: object, limit: int = 300) -> str:
+    """An exception's text on one line of at most ``limit`` characters; the name of its type if it has no text."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 class MisfitError(Exception):
     """A saved state does not fit this code; the text names the first difference. See ``lpaint.training.restore``."""

@@ -1,16 +1,21 @@
 """Outputs appear whole or not at all: written under a temporary name beside the target, then renamed."""
 
 import errno
-import fcntl
 import json
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 # `.lpaint-PROCESS-TOKEN.partial.SUFFIX`
 _PARTIAL = re.compile(r"\.lpaint-\d+-[0-9a-f]+\.partial(?:\..*)?", re.DOTALL)
@@ -19,6 +24,8 @@ _EARLIER_PARTIAL = re.compile(r"\..+\.\d+\.partial(?:\..*)?", re.DOTALL)
 # Writers choose their format by the suffix; a longer one than this is no format's.
 _LONGEST_SUFFIX = 32
 _DAY = 86400.0
+# Windows locks ranges of bytes. These lie beyond the end of every lock file, so that others can read the file.
+_LOCK_START, _LOCK_LENGTH = 1 << 30, 1 << 30
 
 
 @contextmanager
@@ -26,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path with ``path``'s suffix; on success it is flushed to disk and renamed to ``path``.
 
     The temporary name is short whatever ``path`` is called. The file is there from the beginning, empty, and locked
-    (``flock``) until the end, so that ``sweep`` can tell it from what a killed process left.
+    (``lock_file``) while it is written, so that ``sweep`` can tell it from what a killed process left.
 
     On any exception, ``KeyboardInterrupt`` included, the temporary file is removed and ``path`` is left as it was.
 
@@ -35,28 +42,25 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.suffix))
-    handle = -1
     try:
-        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        # Some network disks have no locks; there the file's age protects it.
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # An hour ago is a time that no writer leaves: it tells an empty file from one that nobody wrote.
-        untouched = int(time.time() - 3600) * 10**9
-        os.utime(temporary, ns=(untouched, untouched))
-        yield temporary
-        with temporary.open("rb+") as stream:
-            if os.fstat(stream.fileno()).st_mtime_ns == untouched:
-                raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
-            os.fsync(stream.fileno())
+        with temporary.open("xb+") as handle:
+            # Some network disks have no locks; there the file's age protects it.
+            with suppress(OSError):
+                lock_file(handle, wait=False)
+            # An hour ago is a time that no writer leaves: it tells an empty file from one that nobody wrote.
+            untouched = int(time.time() - 3600) * 10**9
+            os.utime(temporary, ns=(untouched, untouched))
+            yield temporary
+            with temporary.open("rb+") as stream:
+                if os.fstat(stream.fileno()).st_mtime_ns == untouched:
+                    raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
+                os.fsync(stream.fileno())
+        # Windows renames and removes closed files only.
         temporary.replace(path)
         _flush_names(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    finally:
-        if handle >= 0:
-            os.close(handle)
 
 
 def is_partial(path: Path) -> bool:
@@ -86,9 +90,55 @@ def sweep(folder: Path, idle: float = _DAY, earlier: bool = False) -> None:
             if not _is_ours(path.name, earlier) or path.is_symlink() or not path.is_file():
                 continue
             with path.open("rb+") as stream:
-                if not idle or time.time() - os.fstat(stream.fileno()).st_mtime >= idle:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
+                if idle and time.time() - os.fstat(stream.fileno()).st_mtime < idle:
+                    continue
+                if not lock_file(stream, wait=False):
+                    continue
+            path.unlink(missing_ok=True)
+
+
+def lock_file(file: IO[Any], wait: bool = True, shared: bool = False) -> bool:
+    """Lock an open file against other processes until it is closed, or this process ends in whatever way.
+
+    Args:
+        file: the open file; its content stays readable for everybody.
+        wait: whether to wait for other holders.
+        shared: whether several processes may hold the lock in this way; nobody else can lock it otherwise meanwhile.
+
+    Returns:
+        Whether the file is locked now; False only without ``wait``.
+
+    Raises:
+        OSError: the disk has no locks.
+    """
+    if sys.platform == "win32":
+        return _lock_bytes(file, wait, shared)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+if sys.platform == "win32":
+
+    def _lock_bytes(file: IO[Any], wait: bool, shared: bool) -> bool:
+        """Lock one byte of the range, that of this process, for a shared lock, and all of it for an exclusive one."""
+        handle = file.fileno()
+        place = os.lseek(handle, 0, os.SEEK_CUR)
+        start, length = (_LOCK_START + os.getpid() % _LOCK_LENGTH, 1) if shared else (_LOCK_START, _LOCK_LENGTH)
+        try:
+            while True:
+                os.lseek(handle, start, os.SEEK_SET)
+                with suppress(PermissionError):
+                    msvcrt.locking(handle, msvcrt.LK_NBLCK, length)
+                    return True
+                if not wait:
+                    return False
+                time.sleep(0.1)
+        finally:
+            os.lseek(handle, place, os.SEEK_SET)
 
 
 def _is_ours(name: str, earlier: bool) -> bool:
@@ -101,8 +151,11 @@ def _temporary_name(suffix: str) -> str:
 
 
 def _flush_names(folder: Path) -> None:
-    """Make renames in ``folder`` outlast a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Flush renames in ``folder`` to disk, where the system lets a program open a folder; Windows does not."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
     finally:

@@ -1,6 +1,5 @@
 """What the studies in ``benchmarks/`` share: how a training is judged, and reports that processes may share."""
 
-import fcntl
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from lpaint.agent.torch_model import TorchPaintingModel
 from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
 from lpaint.evaluation import Evaluation, evaluate, summarise
-from lpaint.files import write_json, write_text
+from lpaint.files import lock_file, write_json, write_text
 
 
 def judge(
@@ -58,7 +57,7 @@ def change_report(
     """Rewrite a report NAME.json by ``change``, and its table, NAME.table.md; one process at a time."""
     report.parent.mkdir(parents=True, exist_ok=True)
     with report.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
         cells = change(read_report(report))
         write_json(report, cells)
         write_text(report.with_suffix(".table.md"), table(cells))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from lpaint.errors import DataError
+from lpaint.errors import DataError, one_line
 from lpaint.images.decoding import UndecodableError, flatten, open_picture, to_bytes
 
 # The longest file and the largest picture that are read: a few such in as many processes must not fill the memory.
@@ -55,4 +55,4 @@ def explain(error: Exception) -> str:
     """A short sentence on why a picture is bad, the same in every run: no addresses in memory, no absolute paths."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error, 200)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import onnxruntime as ort
 
+from lpaint.errors import one_line
+
 CUDA = "CUDAExecutionProvider"
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # CUDA_ERROR_NO_DEVICE
@@ -94,8 +96,7 @@ def open_on_gpu(content: bytes, options: ort.SessionOptions) -> ort.InferenceSes
 
 def unusable(reason: object) -> GpuError:
     """The error for a GPU that answers and cannot be used."""
-    short = " ".join(str(reason).split())[:200]
-    return GpuError(f"an NVIDIA GPU answers, but ONNX Runtime cannot use it ({short}); {_advice()}")
+    return GpuError(f"an NVIDIA GPU answers, but ONNX Runtime cannot use it ({one_line(reason)}); {_advice()}")
 
 
 def _advice() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from lpaint.errors import DeviceError, ModelError
+from lpaint.errors import DeviceError, ModelError, one_line
 from lpaint.painting.gpu import GpuError, find_gpu, open_on_gpu, unusable
 
 PREFIX = "lpaint."
@@ -128,8 +128,7 @@ class OnnxPainter:
         try:
             return session.run(None, values)
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DeviceError(f"the GPU failed while it painted ({reason}); use the device cpu") from None
+            raise DeviceError(f"the GPU failed while it painted ({one_line(error)}); use the device cpu") from None
 
     def _try_gpu(self) -> None:
         """Ask for one bundle and draw it: some libraries are loaded only when they are first used."""
@@ -200,9 +199,8 @@ def _session(path: Path, content: bytes, device: str, threads: int) -> ort.Infer
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime raises a family of its own exceptions for what it cannot parse, all derived from Exception.
-        reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"{path}: is no usable ONNX model ({reason}); give an actor.onnx that lpaint exported"
+            f"{path}: is no usable ONNX model ({one_line(error)}); give an actor.onnx that lpaint exported"
         ) from None
 
 

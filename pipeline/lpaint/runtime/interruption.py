@@ -10,8 +10,10 @@ from typing import NoReturn
 
 from lpaint.runtime.messages import notify
 
+# A closed terminal's signal; Windows has none.
+HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 # What asks a process to end: the system, and a terminal that is closed.
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, *HANGUP)
 
 
 @dataclass
@@ -93,7 +95,7 @@ def orderly_end() -> Iterator[None]:
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
     """Handle signals, and restore their handlers. A SIGHUP that is ignored stays so: it is nohup's."""
-    heeded = [each for each in signals if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
+    heeded = [each for each in signals if each not in HANGUP or signal.getsignal(each) is not signal.SIG_IGN]
     before = {each: signal.signal(each, handler) for each in heeded}
     try:
         yield

@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lpaint.errors import ParamsError
+from lpaint.errors import ParamsError, one_line
 from lpaint.files import write_text
 from lpaint.runtime.params import Params, known_keys, parse_params
 
@@ -84,8 +84,7 @@ def _sections(yaml: YAML, path: Path, origin: str) -> Any:
     except FileNotFoundError:
         raise ParamsError(f"{path}: there is no such file; run this in the root of an lpaint repository") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ParamsError(f"{origin}: is no YAML ({reason}); mend the file") from None
+        raise ParamsError(f"{origin}: is no YAML ({one_line(error)}); mend the file") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{origin}: holds no sections; it must have keys of params.yaml, such as agent")
     return values

@@ -5,7 +5,6 @@ killed stage needs to go on lies under ``.lpaint/resume/<stage>-<digest>/`` in t
 everything that decides what the stage computes.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lpaint.errors import ParamsError
-from lpaint.files import sweep, write_json
+from lpaint.files import lock_file, sweep, write_json
 from lpaint.runtime.messages import notify
 from lpaint.runtime.paths import resume_directory
 
@@ -41,10 +40,10 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", owns:
     directory.mkdir(parents=True, exist_ok=True)
     # The lock lies beside the folder, so that clearing the folder does not free it.
     with directory.with_suffix(".lock").open("a+") as lock:
-        if not _take(lock):
+        if not lock_file(lock, wait=False):
             lock.seek(0)
             notify(f"{stage}: process {lock.read().strip()} is running this very {work}; waiting for it to end")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_file(lock)
             # Its end took the folder along.
             directory.mkdir(parents=True, exist_ok=True)
         lock.truncate(0)
@@ -125,7 +124,7 @@ def choose(found: list[Unfinished], names: list[str], older_than: float | None) 
 def remove(state: Unfinished) -> bool:
     """Remove resume state, unless a process is working on it; whether it is gone."""
     with (_root() / f"{state.name}.lock").open("a+") as lock:
-        if not _take(lock):
+        if not lock_file(lock, wait=False):
             return False
         shutil.rmtree(_root() / state.name)
     return True
@@ -151,13 +150,4 @@ def _process(folder: Path) -> str | None:
     if not lock.is_file():
         return None
     with lock.open() as stream:
-        return None if _take(stream) else stream.read().strip()
-
-
-def _take(lock: TextIO) -> bool:
-    """Lock an open file, unless another process has; whether it is locked now."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return None if lock_file(stream, wait=False) else stream.read().strip()

@@ -24,7 +24,6 @@ An event about another, finished run carries that run's id as ``run``. A resumed
 """
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -39,6 +38,7 @@ import numpy as np
 from PIL import Image
 
 from lpaint.errors import DataError
+from lpaint.files import lock_file
 from lpaint.runtime.paths import repository_root
 
 SCHEMA = 1
@@ -147,10 +147,8 @@ class EventFile:
             yield  # Whoever reads it says so.
             return
         with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(f"{self.path}: another process is bringing it into MLflow; let that one end") from None
+            if not lock_file(stream, wait=False):
+                raise DataError(f"{self.path}: another process is bringing it into MLflow; let that one end")
             yield
 
     def _append(self, event: Event) -> None:

@@ -1,6 +1,5 @@
 """MLflow's store: where it is, whether it answers, how a run there is found or made."""
 
-import fcntl
 import logging
 import os
 import socket
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lpaint.errors import one_line
+from lpaint.files import lock_file
 from lpaint.runtime.messages import notify
 from lpaint.runtime.paths import repository_root
 from lpaint.tracking.events import Event
@@ -30,7 +31,7 @@ _FIRST_DELAY, _LONGEST_DELAY = 2.0, 60.0
 
 def reason(error: Exception) -> str:
     """What went wrong, in a few words."""
-    text = " ".join(str(error).split())
+    text = one_line(error, 10_000)
     # Without what SQLAlchemy and urllib3 put around it.
     for noise in (" [SQL:", " (Background on", " with exception HTTP"):
         text = text.partition(noise)[0]
@@ -275,7 +276,7 @@ def _alone_in_the_repository() -> Iterator[None]:
         yield  # A read-only repository has no database to migrate.
         return
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
         yield
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpaint.errors import DataError, ModelError
+from lpaint.errors import DataError, ModelError, one_line
 from lpaint.tracking.mlflow_store import REGISTERED_MODEL, connect, own_store_exists
 
 _PAGE = 1000
@@ -166,6 +166,6 @@ def _readable(uri: str | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         # Stores raise whatever they like.
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         where = f" at {uri}" if uri else ""
         raise DataError(f"MLflow's store{where} cannot be read ({reason}); check MLFLOW_TRACKING_URI") from None

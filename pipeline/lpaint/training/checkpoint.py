@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from lpaint.errors import TrainingError
+from lpaint.errors import TrainingError, one_line
 from lpaint.files import replacing
 from lpaint.runtime.messages import notify
 from lpaint.runtime.provenance import digest_file, git_commit
@@ -158,7 +158,7 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
 
 def _first_sentence(error: Exception) -> str:
     """What is wrong, on one line; what torch says after it is advice on how to switch its checks off."""
-    return " ".join(str(error).split(". ")[0].split())[:200] or type(error).__name__
+    return one_line(error).split(". ")[0]
 
 
 def _difference(prefix: str, theirs: Any, ours: Any) -> str:

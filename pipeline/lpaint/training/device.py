@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from lpaint.errors import DeviceError
+from lpaint.errors import DeviceError, one_line
 from lpaint.files import write_json
 from lpaint.runtime.params import Base
 from lpaint.training.threads import share_cores
@@ -130,7 +130,7 @@ def cuda_problem() -> str:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
         # Its first sentence is the reason; the others are advice and links.
-        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        reason = one_line(error).partition(". ")[0].rstrip(".")
         return f"torch {torch.__version__} finds no GPU ({reason})"
     return f"torch {torch.__version__} finds no GPU"
 
@@ -146,7 +146,7 @@ def compile_problem(device: str) -> str:
             importlib.import_module("triton")
         except Exception as error:
             # A Triton that does not fit the machine fails in many ways.
-            return f"Triton cannot be imported: {' '.join(str(error).split())[:100]}"
+            return f"Triton cannot be imported: {one_line(error)}"
         language, variable, names = "C", "CC", ["gcc", "clang"]
     else:
         language, variable, names = "C++", "CXX", ["clang++" if sys.platform == "darwin" else "g++"]

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lpaint.errors import ModelError
+from lpaint.errors import ModelError, one_line
 from lpaint.files import replacing
 
 
@@ -32,5 +32,5 @@ def load_weights(path: Path, made_by: str) -> tuple[dict[str, Tensor], dict[str,
             settings = json.loads((archive.metadata() or {})["settings"])
             return {name: archive.get_tensor(name) for name in archive.keys()}, settings  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ModelError(f"{path}: is no lpaint weights file ({reason}); run `dvc repro -f {made_by}`") from None

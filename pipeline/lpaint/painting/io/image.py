@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from lpaint.errors import ImageError, ParamsError
+from lpaint.errors import ImageError, ParamsError, one_line
 from lpaint.files import replacing
 from lpaint.images.decoding import WHITE, Opened, UndecodableError, flatten, open_picture
 
@@ -63,7 +63,7 @@ def read_picture(
         raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
     except Exception as error:
         # On damaged bytes Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise ImageError(f"{name}: the image is damaged or cannot be read ({reason}); get a whole copy") from None
 
 
@@ -79,7 +79,7 @@ def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE, l
         upright = ImageOps.exif_transpose(image)
         return _converted(Opened(upright, upright.size), matte, longest)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"the image cannot be decoded ({' '.join(str(error).split())}); get a whole copy") from None
+        raise ImageError(f"the image cannot be decoded ({one_line(error)}); get a whole copy") from None
 
 
 def parse_colour(text: str) -> tuple[float, float, float]:
@@ -137,7 +137,7 @@ def write_pixels(path: Path, pixels: np.ndarray) -> None:
             Image.fromarray(pixels).save(temporary, quality=95)
         except (ValueError, SyntaxError, struct.error) as error:
             # Encoders refuse in their own words, WebP's by a ValueError.
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ImageError(f"{path}: cannot be encoded ({reason}); write PNG, or a smaller painting") from None
 
 

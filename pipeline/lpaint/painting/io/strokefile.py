@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lpaint.errors import ImageError, ModelError
+from lpaint.errors import ImageError, ModelError, one_line
 from lpaint.painting.engine.colour import COLOUR
 from lpaint.painting.engine.search import Strokes
 from lpaint.painting.io.formats import LONGEST_STROKES_SIDE
@@ -72,7 +72,7 @@ def read_strokes(path: Path) -> StrokeFile:
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror}); check the name and the permissions") from None
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ImageError(f"{path}: is no JSON ({reason}); give a file that lpaint paint -o NAME.json wrote") from None
     try:
         return _parsed(content)

@@ -18,8 +18,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from lpaint.errors import ExitCode, LpaintError, ParamsError, TrainingError
+from lpaint.errors import ExitCode, LpaintError, ParamsError, TrainingError, one_line
 from lpaint.files import is_running
+from lpaint.runtime.interruption import HANGUP
 from lpaint.training.distributed.collectives import LostRankError, is_main, lost_touch, rank, world_size
 from lpaint.training.distributed.watch import NCCL_SETTINGS, Watch, nccl_error
 
@@ -100,7 +101,7 @@ def _join(backend: str, timeout: timedelta) -> Any:
         store.set(_place(number), f"{platform.node()} {os.getpid()}")
         dist.init_process_group(backend, store=store, rank=number, world_size=ranks, timeout=timeout)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).splitlines()[0].split())
+        reason = one_line(str(error).splitlines()[0])
         raise TrainingError(
             f"the processes did not find each other ({reason}); start them by torchrun, as many as it is told"
         ) from None
@@ -110,7 +111,7 @@ def _join(backend: str, timeout: timedelta) -> Any:
 def _ending(store: Any, error: BaseException) -> BaseException:
     """What this rank ends with: ``error`` itself, what it was a sign of, or silence if another rank has spoken."""
     # Whoever ends the others would cut this one's sentence short.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, *HANGUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         if isinstance(error, LostRankError | KeyboardInterrupt):
@@ -138,7 +139,7 @@ def _look(store: Any, near: Iterable[int]) -> str | None:
         if killed := _killed(store, [other for other in near if not store.check([_done(other)])]):
             return killed
     except RuntimeError as error:
-        return lost_touch(" ".join(str(error).splitlines()[0].split()))
+        return lost_touch(one_line(str(error).splitlines()[0]))
     noted = nccl_error()
     return lost_touch(noted) if noted else None
 
