@@ -20,7 +20,7 @@ from lpaint.evaluation import neural_gap
 from lpaint.renderer.networks import NeuralRenderer, canvas_rasterisers
 from lpaint.renderer.training import RendererTraining
 from lpaint.runtime.params import Params
-from lpaint.runtime.profiles import params_with
+from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
@@ -43,7 +43,7 @@ def main(
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "families",
 ) -> None:
     """Train and judge every cell that the report lacks."""
-    params = params_with(ROOT, profile)
+    params = params_with_profile(ROOT, profile)
     agent = params.agent.model_copy(update={"updates": updates})
     base = params.base.model_copy(update={"threads": threads or params.base.threads})
     params = params.model_copy(update={"agent": agent, "base": base})

@@ -21,7 +21,7 @@ from lpaint.compare.table import Difference
 from lpaint.data.dataset import PreparedData
 from lpaint.renderer.networks import canvas_rasterisers
 from lpaint.runtime.params import Params, parse_params
-from lpaint.runtime.profiles import params_with
+from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import get_family
 from lpaint.tracking import FINAL_VALIDATION, start_run
 from lpaint.training.checkpoint import CheckpointManager
@@ -112,7 +112,7 @@ def main(
 
 def variant(changes: dict[str, Any], seed: int, updates: int, threads: int) -> Params:
     """The parameters of a cell."""
-    values = params_with(ROOT, "faces-cpu").model_dump(by_alias=True)
+    values = params_with_profile(ROOT, "faces-cpu").model_dump(by_alias=True)
     common = {"base.seed": seed, "base.threads": threads, "agent.updates": updates, "agent.validation.every": 100}
     common |= {"agent.schedule": "step", "agent.curriculum.share": 0.5}
     for key, value in {**common, **changes}.items():

@@ -20,7 +20,7 @@ from lpaint.export.onnx import (
 from lpaint.files import write_json, write_text
 from lpaint.renderer.networks import load_renderer
 from lpaint.runtime.params import Params
-from lpaint.runtime.provenance import find_producer, git_commit
+from lpaint.runtime.provenance import find_producing_run, git_commit
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from stages.runner import run_stage
@@ -36,7 +36,7 @@ def run(params: Params, tracker: Tracker) -> None:
     actor, settings = load_actor(ACTOR)
     renderer = load_renderer(RENDERER)
     family = get_family(settings["family"])
-    run_id = find_producer(ACTOR)
+    run_id = find_producing_run(ACTOR)
     opset = params.export.opset
     export_rasteriser(family, OUT / "rasteriser.onnx", opset)
     export_outline(family, OUT / "outline.onnx", opset)

@@ -14,7 +14,7 @@ from lpaint.renderer.networks import renderer_settings
 from lpaint.renderer.training import RendererTraining
 from lpaint.runtime.params import Params
 from lpaint.runtime.provenance import digest_file
-from lpaint.runtime.resume import first_unfinished
+from lpaint.runtime.resume import find_resumable_key
 from lpaint.tracking import Tracker
 from lpaint.training.checkpoint import open_checkpoints
 from lpaint.training.device import choose_compute, describe_compute, keep_threads
@@ -40,7 +40,7 @@ def run(params: Params, tracker: Tracker) -> None:
         "compute": compute.key(params.base),
     }
     # Earlier versions named the threads that were found, where as many as there are cores were asked for.
-    key = first_unfinished("pretrain_renderer", key, key | {"compute": compute.as_dict()})
+    key = find_resumable_key("pretrain_renderer", key, key | {"compute": compute.as_dict()})
     with open_checkpoints("pretrain_renderer", key) as resume:
         compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
         tracker.resume_from(resume.directory)

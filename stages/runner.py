@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError
-from lpaint.files import sweep
-from lpaint.runtime.interruption import orderly_end
+from lpaint.files import remove_stale_partials
+from lpaint.runtime.interruption import interrupt_on_signals
 from lpaint.runtime.messages import flush_streams, notify
 from lpaint.runtime.params import Params, load_params
-from lpaint.runtime.paths import foreign_code
-from lpaint.runtime.provenance import remember_output
+from lpaint.runtime.paths import mismatched_install
+from lpaint.runtime.provenance import record_output
 from lpaint.tracking import NullTracker, Tracker, start_run
 
 _OUTPUT_FOLDERS = ("data", "data/prepared", "models", "reports", "reports/*", "exports")
@@ -34,12 +34,12 @@ def run_stage(
             None for a stage that is one process's work.
     """
     with report_errors(name), together or _alone(name) as leads:
-        if leads and (code := foreign_code()):
+        if leads and (code := mismatched_install()):
             advice = "remove .venv here and run make setup"
             notify(f"warning: {name}: runs the code in {code}, not this repository's; {advice}")
         for pattern in _OUTPUT_FOLDERS:
             for folder in Path().glob(pattern):
-                sweep(folder, earlier=True)
+                remove_stale_partials(folder, include_legacy=True)
         run_tracked(name, run, outputs, leads)
 
 
@@ -48,7 +48,7 @@ def report_errors(name: str) -> Iterator[None]:
     """Exit with an error's documented code after one sentence on it; interruptions are told, too."""
     try:
         # SIGTERM unwinds like Ctrl-C, so that the run is closed as killed instead of staying open for ever.
-        with orderly_end():
+        with interrupt_on_signals():
             yield
     except LpaintError as error:
         _leave(f"error: {error}", error.exit_code)
@@ -60,7 +60,7 @@ def report_errors(name: str) -> Iterator[None]:
             advice = "make room or mend the permissions, then run the same again"
             _leave(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
         notify(traceback.format_exc().rstrip())
-        _leave(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNFORESEEN)
+        _leave(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNEXPECTED)
 
 
 def _leave(sentence: str, code: ExitCode) -> NoReturn:
@@ -86,4 +86,4 @@ def run_tracked(name: str, run: Run, outputs: Sequence[Path] = (), leads: bool =
     with start_run(name, params) as tracker:
         run(params, tracker)
         for path in outputs:
-            remember_output(tracker.run_id, path)
+            record_output(tracker.run_id, path)

@@ -12,12 +12,12 @@ from typing import Any
 from lpaint.agent.state import Progress
 from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
-from lpaint.files import replacing, write_json
+from lpaint.files import atomic_write, write_json
 from lpaint.plots import save_curves
 from lpaint.renderer.networks import canvas_rasterisers, load_renderer
 from lpaint.runtime.params import Params, load_params
 from lpaint.runtime.provenance import digest_file
-from lpaint.runtime.resume import first_unfinished
+from lpaint.runtime.resume import find_resumable_key
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from lpaint.training import distributed
@@ -40,7 +40,7 @@ def run(params: Params, tracker: Tracker) -> None:
     renderer = digest_file(RENDERER) if params.agent.renderer == "neural" else None
     keys = resume_keys(params, compute, data.digest, renderer)
     # Rank 0 chooses: other machines have resume folders of their own.
-    key = distributed.broadcast(first_unfinished("train_agent", *keys))
+    key = distributed.broadcast(find_resumable_key("train_agent", *keys))
     with open_checkpoints("train_agent", key, distributed.is_main()) as resume:
         if distributed.is_main():
             compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
@@ -97,7 +97,7 @@ def _report(progress: Progress, params: Params) -> dict[str, Any]:
 
 def _write_curve(progress: Progress, tracker: Tracker) -> None:
     curve = progress.curve
-    with replacing(FIGURES / "curve.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(FIGURES / "curve.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, curve[0].keys())
         writer.writeheader()
         writer.writerows(curve)

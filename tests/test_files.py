@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lpaint.errors import ModelError
-from lpaint.files import is_partial, lock_file, replacing, sweep, write_json, write_text
+from lpaint.files import atomic_write, is_partial, lock_file, remove_stale_partials, write_json, write_text
 from lpaint.runtime.paths import repository_root, resolve_data_path, resume_directory
 from lpaint.training.checkpoint import generator_state, open_checkpoints, restore_generator
 from lpaint.training.weights import load_weights, save_weights
@@ -27,19 +27,19 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     path = tmp_path / "deep" / "report.json"
     write_text(path, "old")
     for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), replacing(path) as temporary:
+        with pytest.raises(error), atomic_write(path) as temporary:
             temporary.write_text("half")
             raise error
     assert path.read_text() == "old" and [each.name for each in path.parent.iterdir()] == ["report.json"]
     # The body wrote nothing at all.
-    with pytest.raises(FileNotFoundError), replacing(path):
+    with pytest.raises(FileNotFoundError), atomic_write(path):
         pass
     assert path.read_text() == "old" and len(list(path.parent.iterdir())) == 1
 
 
 def test_temporary_file_stands_beside_its_target_with_its_suffix(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(b"new")
         assert temporary.parent == path.parent and temporary.suffix == ".png" and not path.exists()
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
@@ -65,7 +65,7 @@ def test_an_empty_file_is_written_too_and_two_writers_do_not_meet(tmp_path: Path
     path = tmp_path / "report.txt"
     write_text(path, "")
     assert path.read_text() == ""
-    with replacing(path) as one, replacing(path) as other:
+    with atomic_write(path) as one, atomic_write(path) as other:
         assert one != other and is_partial(one) and not is_partial(path)
         one.write_text("one")
         other.write_text("other")
@@ -84,21 +84,21 @@ def test_what_is_swept_is_old_and_nobodys(tmp_path: Path) -> None:
     film = tmp_path / ".film.2024.partial.mkv"
     for path in (old, earlier, film, *others):
         path.touch()
-    sweep(tmp_path / "nowhere")
-    sweep(tmp_path)
+    remove_stale_partials(tmp_path / "nowhere")
+    remove_stale_partials(tmp_path)
     assert len(list(tmp_path.iterdir())) == 6, "fresh ones stay"
-    with replacing(tmp_path / "mine") as mine:
+    with atomic_write(tmp_path / "mine") as mine:
         mine.touch()
         for path in tmp_path.iterdir():
             os.utime(path, (time.time() - 90_000,) * 2)
-        sweep(tmp_path)
+        remove_stale_partials(tmp_path)
         # This process's file is as old, but locked; the numbers in the others' names are not asked.
         assert set(tmp_path.iterdir()) == {mine, earlier, film, *others}
         film.unlink()
         # In lpaint's own folders, what earlier versions left goes too.
-        sweep(tmp_path, earlier=True)
+        remove_stale_partials(tmp_path, include_legacy=True)
         assert set(tmp_path.iterdir()) == {mine, *others}
-        sweep(tmp_path, idle=0)
+        remove_stale_partials(tmp_path, min_age=0)
         assert mine.exists()
     assert (tmp_path / "mine").exists()
 
@@ -202,12 +202,12 @@ def closed_folders(path, flags, *rest, opens=os.open):
 sys.modules |= {"fcntl": None, "msvcrt": types.SimpleNamespace(locking=locking, LK_NBLCK=2)}
 sys.platform, os.open = "win32", closed_folders
 del signal.SIGHUP
-from lpaint.files import lock_file, sweep, write_text
-from lpaint.runtime.interruption import deferred, orderly_end
+from lpaint.files import lock_file, remove_stale_partials, write_text
+from lpaint.runtime.interruption import defer_signals, interrupt_on_signals
 path = pathlib.Path(sys.argv[1])
 write_text(path.with_name("written"), "whole")
-sweep(path.parent, idle=0)
-with orderly_end(), deferred(""), path.open("r+") as file:
+remove_stale_partials(path.parent, min_age=0)
+with interrupt_on_signals(), defer_signals(""), path.open("r+") as file:
     print(*(lock_file(file, wait=wait == "True", shared=shared == "True")
             for wait, shared in (each.split("-") for each in sys.argv[2:])), file.read(), flush=True)
     input()

@@ -79,9 +79,9 @@ def _dvc() -> list[Finding]:
 
 def _code() -> list[Finding]:
     """A virtual environment that was copied along with a repository runs the code of the original."""
-    from lpaint.runtime.paths import foreign_code
+    from lpaint.runtime.paths import mismatched_install
 
-    code = foreign_code()
+    code = mismatched_install()
     if code is None:
         return []
     text = f"lpaint comes from {code}, not from this repository; remove .venv here and run make setup"

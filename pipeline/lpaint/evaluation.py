@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from lpaint.errors import DataError
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 from lpaint.metrics import gmsd, l2, ms_ssim, psnr, reward, ssim
 from lpaint.painting.engine.resample import resize
 from lpaint.painting.engine.search import (
@@ -184,7 +184,7 @@ def write_timelapse(
         if count in shown
     ]
     durations = [60] * (len(pictures) - 1) + [2000]
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=80)
 
 
@@ -239,7 +239,7 @@ def _save_paintings(evaluation: Evaluation, model: PaintingModel, path: Path) ->
     first = range(min(_KEPT, len(evaluation.strokes)))
     pictures = [[to_bytes(picture) for picture in _painted(evaluation, model, place)] for place in first]
     names = evaluation.table["name"].iloc[: len(first)].to_numpy(str)
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, names=names, strokes=evaluation.budgets, pictures=np.array(pictures))
 
 

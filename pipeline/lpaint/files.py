@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: written under a temporary name beside the target, then renamed."""
+"""Atomic writes: a file is written under a temporary name beside its target, then renamed."""
 
 import errno
 import json
@@ -17,25 +17,25 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-# `.lpaint-PROCESS-TOKEN.partial.SUFFIX`
+# `.lpaint-PID-TOKEN.partial.SUFFIX`
 _PARTIAL = re.compile(r"\.lpaint-\d+-[0-9a-f]+\.partial(?:\..*)?", re.DOTALL)
-# Earlier versions wrote `.STEM.PROCESS.partial.SUFFIX`. Files of users can have such names, too.
-_EARLIER_PARTIAL = re.compile(r"\..+\.\d+\.partial(?:\..*)?", re.DOTALL)
-# Writers choose their format by the suffix; a longer one than this is no format's.
-_LONGEST_SUFFIX = 32
+# Earlier versions wrote `.STEM.PID.partial.SUFFIX`. Users' files can have such names too.
+_LEGACY_PARTIAL = re.compile(r"\..+\.\d+\.partial(?:\..*)?", re.DOTALL)
+# The temporary name keeps the suffix, because writers select their format by it. No format has a longer one.
+_MAX_SUFFIX_BYTES = 32
 _DAY = 86400.0
 # Windows locks ranges of bytes. These lie beyond the end of every lock file, so that others can read the file.
 _LOCK_START, _LOCK_LENGTH = 1 << 30, 1 << 30
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path with ``path``'s suffix; on success it is flushed to disk and renamed to ``path``.
 
-    The temporary name is short whatever ``path`` is called. The file is there from the beginning, empty, and locked
-    (``lock_file``) while it is written, so that ``sweep`` can tell it from what a killed process left.
+    The temporary file is created empty and stays locked (``lock_file``) while it is written.
+    ``remove_stale_partials`` tells it by the lock from a file that a killed process left.
 
-    On any exception, ``KeyboardInterrupt`` included, the temporary file is removed and ``path`` is left as it was.
+    On any exception, including ``KeyboardInterrupt``, the temporary file is removed and ``path`` does not change.
 
     Raises:
         FileNotFoundError: nothing was written.
@@ -44,10 +44,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(_temporary_name(path.suffix))
     try:
         with temporary.open("xb+") as handle:
-            # Some network disks have no locks; there the file's age protects it.
+            # Some network disks have no locks. There the file's age protects it.
             with suppress(OSError):
                 lock_file(handle, wait=False)
-            # An hour ago is a time that no writer leaves: it tells an empty file from one that nobody wrote.
+            # No writer leaves a modification time of an hour ago, so an unchanged one means that nothing was written.
             untouched = int(time.time() - 3600) * 10**9
             os.utime(temporary, ns=(untouched, untouched))
             yield temporary
@@ -57,40 +57,39 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         # Windows renames and removes closed files only.
         temporary.replace(path)
-        _flush_names(path.parent)
+        _fsync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
 def is_partial(path: Path) -> bool:
-    """Whether a file's name is one that ``replacing`` gives, or earlier gave, to a file that is being written."""
-    return _is_ours(path.name, earlier=True)
+    """Whether a file has the temporary name of a write by this or an earlier version of lpaint."""
+    return _is_partial_name(path.name, include_legacy=True)
 
 
-def sweep(folder: Path, idle: float = _DAY, earlier: bool = False) -> None:
-    """Remove what killed processes left of their writing in ``folder``, which need not be there.
+def remove_stale_partials(folder: Path, min_age: float = _DAY, include_legacy: bool = False) -> None:
+    """Remove the temporary files that killed processes left in ``folder``. A missing folder is no error.
 
-    A file is removed only if no process of any machine has it locked, and nobody has written to it for ``idle``
-    seconds. The number of the process is not asked: it may belong to another machine or container, or to a process
-    that was started later.
+    A file is removed if no process on any machine has locked it and nobody has written to it for ``min_age`` seconds.
+    The process id in the name is not used: it may belong to another machine, a container or a later process.
 
     Args:
-        folder: where to look; not the folders in it.
-        idle: 0 only where the caller alone writes in ``folder``.
-        earlier: remove also what earlier versions of lpaint left. True only for folders that are lpaint's own: their
-            names for it fit files of users, such as ``.film.2024.partial.mkv``.
+        folder: the folder to clean, without its subfolders.
+        min_age: seconds. Pass 0 only where no other process writes in ``folder``.
+        include_legacy: also remove what earlier versions of lpaint left. Pass True only for lpaint's own folders: those
+            names also match users' files, such as ``.film.2024.partial.mkv``.
     """
     found: list[Path] = []
     with suppress(OSError):
         found += folder.glob(".*.partial*")
     for path in found:
-        # Where it is locked, gone, or not ours to open, it stays.
+        # OSError: the file is locked, gone, or may not be opened.
         with suppress(OSError):
-            if not _is_ours(path.name, earlier) or path.is_symlink() or not path.is_file():
+            if not _is_partial_name(path.name, include_legacy) or path.is_symlink() or not path.is_file():
                 continue
             with path.open("rb+") as stream:
-                if idle and time.time() - os.fstat(stream.fileno()).st_mtime < idle:
+                if min_age and time.time() - os.fstat(stream.fileno()).st_mtime < min_age:
                     continue
                 if not lock_file(stream, wait=False):
                     continue
@@ -141,17 +140,17 @@ if sys.platform == "win32":
             os.lseek(handle, place, os.SEEK_SET)
 
 
-def _is_ours(name: str, earlier: bool) -> bool:
-    return bool(_PARTIAL.fullmatch(name) or (earlier and _EARLIER_PARTIAL.fullmatch(name)))
+def _is_partial_name(name: str, include_legacy: bool) -> bool:
+    return bool(_PARTIAL.fullmatch(name) or (include_legacy and _LEGACY_PARTIAL.fullmatch(name)))
 
 
 def _temporary_name(suffix: str) -> str:
-    kept = suffix if len(os.fsencode(suffix)) <= _LONGEST_SUFFIX else ""
-    return f".lpaint-{os.getpid()}-{secrets.token_hex(4)}.partial{kept}"
+    suffix = suffix if len(os.fsencode(suffix)) <= _MAX_SUFFIX_BYTES else ""
+    return f".lpaint-{os.getpid()}-{secrets.token_hex(4)}.partial{suffix}"
 
 
-def _flush_names(folder: Path) -> None:
-    """Flush renames in ``folder`` to disk, where the system lets a program open a folder; Windows does not."""
+def _fsync_folder(folder: Path) -> None:
+    """Flush renames in ``folder`` to disk, where the system opens folders at all (Windows does not)."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:
@@ -163,7 +162,7 @@ def _flush_names(folder: Path) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number on this machine."""
+    """Whether this machine has a process with the id ``process``."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -175,7 +174,7 @@ def is_running(process: int) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, atomically."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

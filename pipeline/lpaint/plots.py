@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 
 Series = tuple[Sequence[float], Sequence[float]]
 Band = tuple[Sequence[float], Sequence[float], Sequence[float]]
@@ -55,7 +55,7 @@ def save_curves(
     axes.grid(alpha=0.3)
     if legend or len(series) + len(bands or {}) > 1:
         axes.legend()
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
 
@@ -67,7 +67,7 @@ def save_bars(path: Path, title: str, y_label: str, bars: Mapping[str, tuple[flo
     axes.set(title=title, ylabel=y_label)
     axes.tick_params(axis="x", rotation=30 if len(bars) > 4 else 0)
     axes.grid(alpha=0.3, axis="y")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
 
@@ -114,5 +114,5 @@ def to_bytes(picture: np.ndarray) -> np.ndarray:
 
 def save_image(path: Path, picture: np.ndarray) -> None:
     """Write a uint8 [H, W, 3] picture to a PNG (or any format of Pillow's, by suffix)."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         Image.fromarray(picture).save(temporary)

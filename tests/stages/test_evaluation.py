@@ -28,7 +28,7 @@ from lpaint.export.modelcard import model_card
 from lpaint.painting.engine.search import Strokes
 from lpaint.renderer.networks import build_renderer
 from lpaint.runtime.params import Params, load_params
-from lpaint.runtime.provenance import remember_output
+from lpaint.runtime.provenance import record_output
 from lpaint.strokes import get_family, pixel_centres
 from lpaint.tracking import NullTracker, Tracker
 from lpaint.training.weights import save_weights
@@ -272,7 +272,7 @@ def test_stage_writes_the_same_bytes_twice(workspace: Path) -> None:
 
 
 def test_stage_reports_to_its_own_run_and_to_the_agents(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    remember_output("agent-run", workspace / "models" / "actor.safetensors")
+    record_output("agent-run", workspace / "models" / "actor.safetensors")
     tracker = Recorder()
     run(_params(images=2), tracker)
     report = json.loads((workspace / "reports" / "evaluation.json").read_text())

@@ -26,7 +26,7 @@ from lpaint.painting.engine.search import draw_strokes, judged_budgets, paint_as
 from lpaint.painting.onnx_model import OnnxPainter, describe
 from lpaint.painting.picture import Plan
 from lpaint.runtime.params import Params, load_params, parse_params
-from lpaint.runtime.profiles import params_with
+from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
@@ -179,7 +179,7 @@ def test_what_no_episode_can_be_is_refused(overlay: dict[str, Any], words: str) 
     [("paper", "episode"), ("mnist", "episode"), ("svhn", "episode"), ("faces-cpu", "search"), ("smoke", "search")],
 )
 def test_profiles_say_how_their_agents_are_judged(name: str, protocol: str) -> None:
-    params = params_with(ROOT, name)
+    params = params_with_profile(ROOT, name)
     assert params.evaluate.protocol == protocol and load_params(ROOT / "params.yaml").evaluate.protocol == "search"
     if protocol == "episode":
         assert max(params.evaluate.strokes) <= params.agent.max_steps * params.agent.bundle
@@ -192,7 +192,7 @@ def test_a_profile_adds_the_protocol_to_a_file_that_is_older(tmp_path: Path) -> 
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles/own.yaml").write_text((ROOT / "profiles/paper.yaml").read_text())
     assert load_params(tmp_path / "params.yaml").evaluate.protocol == "search"
-    assert params_with(tmp_path, "own").evaluate.protocol == "episode"
+    assert params_with_profile(tmp_path, "own").evaluate.protocol == "episode"
 
 
 # Training

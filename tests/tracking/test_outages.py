@@ -17,7 +17,7 @@ import pytest
 from mlflow.entities import Run
 
 from lpaint.errors import DataError
-from lpaint.runtime.provenance import find_producer, remember_output
+from lpaint.runtime.provenance import find_producing_run, record_output
 from lpaint.tracking import JsonlTracker, MlflowTracker, start_run
 from lpaint.tracking.importing import import_runs
 from tests.helpers.commands import Outcome
@@ -154,7 +154,7 @@ def test_server_gone_before_the_start(server: Server, capsys: pytest.CaptureFixt
         _log_all_kinds(tracker, server.root)
         if back:
             server.start()
-    remember_output(tracker.run_id, output)
+    record_output(tracker.run_id, output)
     assert (server.root / "run_id").read_text() == tracker.run_id
     if not back:
         (file,) = server.files
@@ -168,7 +168,7 @@ def test_server_gone_before_the_start(server: Server, capsys: pytest.CaptureFixt
     _assert_all_kinds(server, run.info.run_id)
     # Later stages find the run by the id that its outputs were given.
     with start_run("evaluate", tiny_params()) as evaluation:
-        evaluation.for_run(find_producer(output)).log_metrics({"test/l2": 0.25})
+        evaluation.for_run(find_producing_run(output)).log_metrics({"test/l2": 0.25})
     assert server.run(run.info.run_id).data.metrics["test/l2"] == 0.25
 
 

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from lpaint.doctor import examine
-from lpaint.runtime.paths import foreign_code
+from lpaint.runtime.paths import mismatched_install
 from lpaint.tracking import start_run
 from lpaint.tracking.mlflow_store import EXPERIMENT
 from lpaint.tracking.reading import RunStore
@@ -326,7 +326,7 @@ def test_code_of_another_repository_is_told(
     tmp_path: Path, enter: Enter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enter(tmp_path)
-    assert foreign_code() is None, "a folder without code is no other repository"
+    assert mismatched_install() is None, "a folder without code is no other repository"
     write_params(tmp_path)
     (tmp_path / "pipeline/lpaint").mkdir(parents=True)
     run_stage("prepare", lambda params, tracker: None)
@@ -334,7 +334,7 @@ def test_code_of_another_repository_is_told(
     findings = [finding for finding in examine(None) if finding.subject == "code"]
     assert not findings[0].fine and "remove .venv here and run make setup" in findings[0].text
     monkeypatch.setenv("DVC_ROOT", str(Path(sys.modules["lpaint"].__file__ or "").parents[2]))
-    assert foreign_code() is None, "a queued experiment runs the repository's own"
+    assert mismatched_install() is None, "a queued experiment runs the repository's own"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -24,7 +24,7 @@ from lpaint.metrics import l2, psnr, reward
 from lpaint.painting.engine.search import paint_as_trained
 from lpaint.plots import sheet
 from lpaint.replay import Sample, build_replay
-from lpaint.runtime.interruption import deferred
+from lpaint.runtime.interruption import defer_signals
 from lpaint.runtime.messages import notify
 from lpaint.runtime.params import Params
 from lpaint.strokes import Rasteriser, get_family
@@ -108,7 +108,7 @@ class AgentTraining:
         hidden = not (distributed.is_main() and sys.stderr.isatty())
         bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=hidden)
         promise = "train_agent: ends with a checkpoint after this round" if distributed.is_main() else ""
-        with bar, deferred(promise) as interruption:
+        with bar, defer_signals(promise) as interruption:
             while self.progress.update < total:
                 started, before = time.perf_counter(), self.progress.update
                 try:

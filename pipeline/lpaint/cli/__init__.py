@@ -11,7 +11,7 @@ import typer.core
 from lpaint import __version__
 from lpaint.cli import checks, data, drawing, laboratory, painting, profiles, resume, streams
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError
-from lpaint.runtime.interruption import orderly_end
+from lpaint.runtime.interruption import interrupt_on_signals
 
 
 class _Commands(typer.core.TyperGroup):
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str] | None) -> int:
     """The exit code of a call."""
     try:
-        with orderly_end():
+        with interrupt_on_signals():
             app(args=None if arguments is None else list(arguments), prog_name="lpaint")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.SOME_FAILED
@@ -102,7 +102,7 @@ def _told(sentence: str, code: ExitCode) -> ExitCode:
 def _unforeseen() -> ExitCode:
     """Of an exception that is a fault of lpaint's own."""
     streams.complain(traceback.format_exc())
-    return _told("this is a fault of lpaint's own; please report the above", ExitCode.UNFORESEEN)
+    return _told("this is a fault of lpaint's own; please report the above", ExitCode.UNEXPECTED)
 
 
 def _show_version(wanted: bool) -> None:

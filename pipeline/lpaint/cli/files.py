@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lpaint.errors import DataError, ImageError, LpaintError, ParamsError
-from lpaint.files import is_partial, sweep
+from lpaint.files import is_partial, remove_stale_partials
 from lpaint.painting.io.formats import is_picture
 from lpaint.painting.io.image import STDIO
 from lpaint.painting.io.outputs import Saving, check_kind, check_place
@@ -325,4 +325,4 @@ def _mirror(folder: Path) -> None:
 def sweep_outputs(outputs: Iterable[Path]) -> None:
     """Remove what killed runs left where paintings are about to be written."""
     for folder in {output.parent for output in outputs if output != STDIO}:
-        sweep(folder)
+        remove_stale_partials(folder)

@@ -82,13 +82,13 @@ def bench(
 ) -> None:
     """Measure speed: training, painting, drawing strokes, replay, GANs, preparation, or training on a busy machine."""
     from lpaint.runtime.params import load_params
-    from lpaint.runtime.profiles import params_with
+    from lpaint.runtime.profiles import params_with_profile
     from lpaint.training.device import choose_compute
 
     for name, given, place in (("--pictures", pictures, Benchmark.prepare), ("--onnx", onnx, Benchmark.paint)):
         if given is not None and what is not place:
             raise ParamsError(f"{name} is for bench {place}, not for bench {what}; leave it out")
-    params = params_with(Path(), profile) if profile is not None else load_params(Path("params.yaml"))
+    params = params_with_profile(Path(), profile) if profile is not None else load_params(Path("params.yaml"))
     compute = choose_compute(params.base)
     if what is Benchmark.train:
         from lpaint.bench.training import bench_training

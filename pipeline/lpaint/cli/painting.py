@@ -34,7 +34,7 @@ from lpaint.cli.options import (
 )
 from lpaint.cli.streams import complain, say
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError, StreamError
-from lpaint.runtime.interruption import heed
+from lpaint.runtime.interruption import raise_if_interrupted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -229,7 +229,7 @@ def paint(
     if voice.problem:
         complain(f"error: {voice.problem}; no painting is lost by that")
     if work.unforeseen:
-        raise typer.Exit(ExitCode.UNFORESEEN)
+        raise typer.Exit(ExitCode.UNEXPECTED)
     if work.failed or voice.problem:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -338,7 +338,7 @@ class _Work:
         """
         from lpaint.cli.files import check_source, outputs_to_write
 
-        heed()
+        raise_if_interrupted()
         try:
             check_source(job)
             outputs = outputs_to_write(job, overwrite, skip_existing)
@@ -348,7 +348,7 @@ class _Work:
                 return
             self._paint(job, outputs, voice)
         except Exception as error:
-            heed()
+            raise_if_interrupted()
             self._fail(job, self._sentence(job, error))
 
     def _sentence(self, job: "Job", error: Exception) -> str:

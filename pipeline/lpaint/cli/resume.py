@@ -16,9 +16,9 @@ app = typer.Typer(help="List and clean what interrupted trainings left to go on 
 @app.command("list")
 def list_states(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the resume state of this repository: how far each training is, when that was, and what it takes."""
-    from lpaint.runtime.resume import list_unfinished
+    from lpaint.runtime.resume import list_resume_folders
 
-    found = list_unfinished()
+    found = list_resume_folders()
     if as_json:
         say(json.dumps([asdict(each) for each in found], indent=2))
         return
@@ -39,14 +39,14 @@ def clean(
     everything: Annotated[bool, typer.Option("--all", help="All of it.")] = False,
 ) -> None:
     """Remove resume state; trainings that it belongs to start over. What a process is working on stays."""
-    from lpaint.runtime.resume import choose, list_unfinished, remove
+    from lpaint.runtime.resume import list_resume_folders, remove_folder, select_folders
 
     if not (names or everything or older_than is not None):
         raise ParamsError("resume clean: say what, by NAME, --older-than DAYS or --all; `lpaint resume list` shows it")
     if everything and (names or older_than is not None):
         raise ParamsError("resume clean: --all removes everything; leave it out, or leave out NAME and --older-than")
-    for each in choose(list_unfinished(), names or [], older_than):
-        if remove(each):
+    for each in select_folders(list_resume_folders(), names or [], older_than):
+        if remove_folder(each):
             say(f"removed {each.name} ({each.note})")
         else:
             complain(f"kept {each.name}: process {each.process} is at it")

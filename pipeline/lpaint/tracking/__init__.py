@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lpaint.runtime.params import Params
-from lpaint.runtime.provenance import origin_tags
+from lpaint.runtime.provenance import run_tags
 from lpaint.tracking.base import FINAL_VALIDATION, NullTracker, Tracker
 from lpaint.tracking.jsonl import JsonlTracker
 from lpaint.tracking.mlflow_tracker import MlflowTracker
@@ -21,7 +21,7 @@ __all__ = ["FINAL_VALIDATION", "JsonlTracker", "MlflowTracker", "NullTracker", "
 def start_run(stage: str, params: Params) -> Iterator[Tracker]:
     """A tracker for one stage; its run ends FINISHED, or FAILED or KILLED with the exception that ends the stage."""
     kind = JsonlTracker if params.base.tracking == "jsonl" else MlflowTracker
-    tracker = kind(stage, _flatten(params), origin_tags(stage))
+    tracker = kind(stage, _flatten(params), run_tags(stage))
     try:
         yield tracker
     except KeyboardInterrupt:

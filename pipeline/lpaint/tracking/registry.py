@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lpaint.errors import ModelError
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 from lpaint.tracking.base import FINAL_VALIDATION
 from lpaint.tracking.reading import CHAMPION, RegisteredVersion, RunStore
 
@@ -76,7 +76,7 @@ def pull(store: RunStore, name: str, output: Path) -> str:
         raise ModelError(f"no registered model is called {name}{hint}")
     with TemporaryDirectory() as folder:
         file = store.fetch_model(found.version, Path(folder))
-        with replacing(output) as temporary:
+        with atomic_write(output) as temporary:
             shutil.copyfile(file, temporary)
     return f"{output}: version {found.version}, trained by run {found.run_id}"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from lpaint.files import is_partial, replacing
+from lpaint.files import atomic_write, is_partial
 
 ARTIFACTS = "mlartifacts"
 _DATABASE = "mlflow.db"
@@ -123,7 +123,7 @@ def _bring(connection: sqlite3.Connection, old: Path, new: Path) -> tuple[int, l
             if unreadable:
                 raise unreadable
             if not os.path.lexists(target):
-                with replacing(target) as temporary:
+                with atomic_write(target) as temporary:
                     shutil.copyfile(source, temporary)
                 copied += 1
             elif not source.is_dir() and not filecmp.cmp(source, target):

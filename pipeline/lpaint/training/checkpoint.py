@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from lpaint.errors import TrainingError, one_line
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 from lpaint.runtime.messages import notify
 from lpaint.runtime.provenance import digest_file, git_commit
-from lpaint.runtime.resume import resume_folder, take_note
+from lpaint.runtime.resume import resume_folder, write_about
 from lpaint.training.restore import MisfitError
 
 _NAME = re.compile(r"checkpoint-(\d{6})-([0-9a-f]{16})\.pt")
@@ -58,12 +58,12 @@ class CheckpointManager:
         commit = git_commit()
         fresh = self.directory / "fresh.pt"
         try:
-            with replacing(fresh) as temporary:
+            with atomic_write(fresh) as temporary:
                 torch.save({"key": json.dumps(self.key, sort_keys=True), "commit": commit, "state": state}, temporary)
             fresh.replace(self.directory / f"checkpoint-{serial:06d}-{digest_file(fresh)[:16]}.pt")
             for old in before[_KEPT - 1 :]:
                 old.unlink()
-            take_note(self.directory, self.stage, self.key, note)
+            write_about(self.directory, self.stage, self.key, note)
         except (OSError, RuntimeError) as error:
             # torch reports a full disk as a RuntimeError of its file format.
             full = not os.statvfs(self.directory if self.directory.exists() else Path()).f_bavail
@@ -121,7 +121,7 @@ class CheckpointManager:
 @contextmanager
 def open_checkpoints(stage: str, key: dict[str, Any], owns: bool = True) -> Iterator[CheckpointManager]:
     """The resume state for ``stage`` under a configuration ``key``; see ``lpaint.runtime.resume.resume_folder``."""
-    with resume_folder(stage, key, owns=owns) as directory:
+    with resume_folder(stage, key, is_main=owns) as directory:
         yield CheckpointManager(directory, stage, key)
 
 

@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lpaint.errors import ModelError, one_line
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 
 
 def save_weights(path: Path, network: nn.Module, settings: dict[str, Any]) -> None:
     """Write a network's state and its ``settings`` (JSON values) to ``path``, atomically."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(state, temporary, metadata={"settings": json.dumps(settings, sort_keys=True)})
 
 

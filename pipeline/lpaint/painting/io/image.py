@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 from lpaint.errors import ImageError, ParamsError, one_line
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 from lpaint.images.decoding import WHITE, Opened, UndecodableError, flatten, open_picture
 
 STDIO = Path("-")
@@ -149,7 +149,7 @@ def writing(path: Path) -> Iterator[Path]:
         ImageError: the file cannot be written.
     """
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             yield temporary
     except OSError as error:
         raise ImageError(f"{path}: cannot be written ({error.strerror or error}); choose another place by -o") from None
