@@ -17,13 +17,14 @@ from PIL import Image
 
 from lpaint.errors import ImageError, ParamsError
 from lpaint.images.decoding import WHITE, to_unit
-from lpaint.painting.engine.colour import COLOUR
-from lpaint.painting.engine.search import EFFORT, Strokes, draw_strokes
-from lpaint.painting.io.image import Picture, from_pillow, read_picture, to_pixels
+from lpaint.painting.engine.search import EFFORT
+from lpaint.painting.engine.types import COLOUR, Strokes
+from lpaint.painting.io.image import InputImage, canvas_to_pixels, from_pillow, read_picture
 from lpaint.painting.io.outputs import Saving, check_fit, check_output, save
 from lpaint.painting.io.strokefile import check_family, read_strokes
 from lpaint.painting.onnx_model import OnnxPainter, packaged_model
-from lpaint.painting.picture import WORKING_SIDE, Painted, Plan, paint_picture
+from lpaint.painting.picture import WORKING_SIDE, Painting, Plan, paint_picture
+from lpaint.painting.render import draw_strokes
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,21 @@ class Stroke:
 class Artwork:
     """A painting: its strokes in order, to be drawn at any size, watched, or saved."""
 
-    def __init__(self, model: OnnxPainter, painted: Painted, alpha: np.ndarray | None = None) -> None:
-        self._model, self._painted, self._alpha = model, painted, alpha
+    def __init__(self, model: OnnxPainter, painting: Painting, alpha: np.ndarray | None = None) -> None:
+        self._model, self._painting, self._alpha = model, painting, alpha
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels at which it was painted."""
-        return self._painted.width, self._painted.height
+        return self._painting.width, self._painting.height
 
     @property
     def strokes(self) -> list[Stroke]:
         """The strokes in the order in which they are laid."""
-        return list(_each(self._painted.strokes))
+        return list(_each(self._painting.strokes))
 
     def __len__(self) -> int:
-        return len(self._painted.strokes)
+        return len(self._painting.strokes)
 
     def pixels(self, width: int | None = None, height: int | None = None) -> np.ndarray:
         """The finished painting, uint8 [height, width, 3]; one side alone keeps the aspect.
@@ -65,7 +66,9 @@ class Artwork:
         """
         tall, wide = self._sides(width, height)
         same = (wide, tall) == self.size
-        return to_pixels((self._painted if same else Painted(self._painted.strokes, tall, wide)).canvas(self._model))
+        return canvas_to_pixels(
+            (self._painting if same else Painting(self._painting.strokes, tall, wide)).canvas(self._model)
+        )
 
     def watch(self, width: int | None = None, height: int | None = None) -> Iterator[tuple[np.ndarray, Stroke]]:
         """Yield, for every stroke, the canvas that it lies on, float32 [3, height, width] in [0, 1], and the stroke.
@@ -76,9 +79,9 @@ class Artwork:
             ParamsError: a side is below 1.
         """
         tall, wide = self._sides(width, height)
-        canvases = draw_strokes(self._model, self._painted.strokes, tall, wide)
+        canvases = draw_strokes(self._model, self._painting.strokes, tall, wide)
         next(canvases)
-        yield from zip(canvases, _each(self._painted.strokes), strict=True)
+        yield from zip(canvases, _each(self._painting.strokes), strict=True)
 
     def save(self, *paths: str | Path, fps: float = 25.0, seconds: float = 8.0, animate: bool = False) -> None:
         """Write the painting to files of the kinds that their suffixes name; files there already are replaced.
@@ -96,9 +99,9 @@ class Artwork:
         saving = Saving(animate, fps, seconds, keep_alpha=True)
         for path in map(Path, paths):
             check_output(path, saving)
-            check_fit(path, saving, self._painted.height, self._painted.width)
+            check_fit(path, saving, self._painting.height, self._painting.width)
         for path in map(Path, paths):
-            save(path, self._model, self._painted, saving, self._alpha)
+            save(path, self._model, self._painting, saving, self._alpha)
 
     def _sides(self, width: int | None, height: int | None) -> tuple[int, int]:
         wide, tall = self.size
@@ -182,12 +185,12 @@ class Painter:
         """
         found = read_strokes(Path(path))
         check_family(Path(path), found, self.model.family, self.model.parameters)
-        return Artwork(self.model, Painted(found.strokes, found.height, found.width))
+        return Artwork(self.model, Painting(found.strokes, found.height, found.width))
 
 
 def _picture(
     picture: "str | Path | Image.Image | np.ndarray", matte: tuple[float, float, float], strict: bool
-) -> Picture:
+) -> InputImage:
     if isinstance(picture, str | Path):
         return read_picture(Path(picture), matte, WORKING_SIDE, strict)
     if isinstance(picture, Image.Image):

@@ -20,7 +20,7 @@ from PIL import Image
 from lpaint import Painter
 from lpaint.errors import ImageError, ParamsError
 from lpaint.painting import picture as painting_picture
-from lpaint.painting.engine.search import Strokes
+from lpaint.painting.engine.types import Strokes
 from lpaint.painting.io import outputs as painting_outputs
 from lpaint.painting.io.formats import LONGEST_STROKES_SIDE, WRITABLE, check_size
 from lpaint.painting.io.image import write_pixels

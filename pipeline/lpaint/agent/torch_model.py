@@ -48,9 +48,9 @@ class TorchPaintingModel:
         self.bundle: int = settings["bundle"]
         self.max_steps: int = settings["max_steps"]
         self.zoom: tuple[int, ...] = tuple(settings["zoom"])
-        self.reach = self.family.reach
-        self.fitted: bool = settings["fit_colours"] != "never"
-        self.start: str = settings["start"]
+        self.overhang = self.family.reach
+        self.fits_colours: bool = settings["fit_colours"] != "never"
+        self.initial_canvas: str = settings["start"]
         self.protocol: str = settings.get("protocol", "search")
         self._actor, self._compute = actor.to(compute.torch_device), compute
 
@@ -62,9 +62,9 @@ class TorchPaintingModel:
         return strokes.float().cpu().numpy()
 
     @torch.no_grad()
-    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pixel_size: np.ndarray) -> np.ndarray:
         """Opacity [N, H, W] of shapes [N, shape_parameters]; see ``StrokeFamily.rasterise``."""
-        return self.family.rasterise(*map(self._tensor, (shape, rows, columns, pitch))).cpu().numpy()
+        return self.family.rasterise(*map(self._tensor, (shape, rows, columns, pixel_size))).cpu().numpy()
 
     @torch.no_grad()
     def bounds(self, shape: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from lpaint.agent.torch_model import TorchPaintingModel, build_actor
 from lpaint.data.dataset import PreparedData
 from lpaint.errors import TrainingError
 from lpaint.metrics import l2, psnr, reward
-from lpaint.painting.engine.search import paint_as_trained
+from lpaint.painting.engine.search import paint
 from lpaint.plots import sheet
 from lpaint.replay import Sample, build_replay
 from lpaint.runtime.interruption import defer_signals
@@ -251,7 +251,7 @@ class AgentTraining:
         budget = self.params.validation_strokes
         targets = self.validation_targets
         # The painter of least effort: quick, and it ranks actors as the others do.
-        canvas = paint_as_trained(model, targets, [budget], effort=1).snapshots[budget]
+        canvas = paint(model, targets, [budget], effort=1).snapshots[budget]
         row = {
             "update": self.progress.update,
             "transitions": self.progress.transitions,

@@ -73,11 +73,11 @@ def replay(
 ) -> None:
     """Make the time-lapse of a painting from its strokes."""
     from lpaint.painting.io.outputs import Saving
-    from lpaint.painting.io.timelapse import FILMS
+    from lpaint.painting.io.timelapse import TIMELAPSES
 
     target = output or Path(f"{file.stem}.mp4")
-    if target.suffix.lower() not in FILMS:
-        raise ParamsError(f"{target}: is no time-lapse; use {', '.join(FILMS)}")
+    if target.suffix.lower() not in TIMELAPSES:
+        raise ParamsError(f"{target}: is no time-lapse; use {', '.join(TIMELAPSES)}")
     saving = Saving(True, fps or DEFAULT_FPS, seconds or DEFAULT_SECONDS)
     _draw(file, [target], wanted_size(size, None), saving, overwrite, onnx, device, threads)
 
@@ -95,7 +95,7 @@ def _draw(
     from lpaint.cli.files import Job, outputs_to_write, sweep_outputs
     from lpaint.painting.io.outputs import check_fit, check_output, save
     from lpaint.painting.io.strokefile import check_family, read_strokes
-    from lpaint.painting.picture import Painted
+    from lpaint.painting.picture import Painting
 
     if len(set(outputs)) < len(outputs):
         raise ParamsError("-o: the same output is named twice")
@@ -109,7 +109,7 @@ def _draw(
     model = load_model(onnx, device, threads, announce=False)
     check_family(file, found, model.family, model.parameters)
     sweep_outputs(targets)
-    painted = Painted(found.strokes, height, width)
+    painted = Painting(found.strokes, height, width)
     for path in targets:
         save(path, model, painted, saving)
         say(f"{path}: {len(found.strokes)} strokes")

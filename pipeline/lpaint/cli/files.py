@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lpaint.errors import DataError, ImageError, LpaintError, ParamsError
 from lpaint.files import is_partial, remove_stale_partials
-from lpaint.painting.io.formats import is_picture
+from lpaint.images.suffixes import has_image_suffix
 from lpaint.painting.io.image import STDIO
 from lpaint.painting.io.outputs import Saving, check_kind, check_place
 
@@ -212,12 +212,12 @@ def _file_kind(path: Path) -> str:
         return "partial"
     if path.name.startswith("."):
         # ._photo.jpg holds what macOS knows of photo.jpg; .DS_Store and the like are not worth a word.
-        return "hidden" if is_picture(path) else "system"
+        return "hidden" if has_image_suffix(path) else "system"
     try:
         mode = path.stat().st_mode
     except OSError:
         return "link"
-    if not is_picture(path):
+    if not has_image_suffix(path):
         return "system" if path.name in ("Thumbs.db", "desktop.ini") else "other"
     return "" if stat.S_ISREG(mode) else "special"
 

@@ -82,7 +82,7 @@ def film_options(
     """
     from lpaint.painting.io.outputs import Saving
 
-    if not any(Saving(animate).is_film(suffix) for suffix in suffixes):
+    if not any(Saving(animate).is_timelapse(suffix) for suffix in suffixes):
         for name, given in (("--animate", animate), ("--fps", fps is not None), ("--seconds", seconds is not None)):
             if given:
                 kinds = ".webp" if animate else ".mp4, .gif, or .webp with --animate"

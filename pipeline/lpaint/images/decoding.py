@@ -153,13 +153,13 @@ def flatten(
         alpha = None
     if alpha is None:
         return (colours if colours.mode == "F" else colours.convert("RGB")), None
-    layer = to_bytes(colours).convert("RGB")
+    layer = to_8_bit(colours).convert("RGB")
     layer.putalpha(alpha)
-    ground = Image.new("RGBA", layer.size, tuple(round(255 * value) for value in matte))
-    return Image.alpha_composite(ground, layer).convert("RGB"), alpha
+    background = Image.new("RGBA", layer.size, tuple(round(255 * value) for value in matte))
+    return Image.alpha_composite(background, layer).convert("RGB"), alpha
 
 
-def to_bytes(image: Image.Image) -> Image.Image:
+def to_8_bit(image: Image.Image) -> Image.Image:
     """Grey in [0, 1] as 8 bits; any other picture as it is."""
     if image.mode != "F":
         return image

@@ -33,7 +33,7 @@ def has_cuda() -> bool:
 
 
 class OnnxPainter:
-    """The painter's model (see ``painter.PaintingModel``) over an exported file.
+    """The painter's model (see ``painting.engine.types.PaintingModel``) over an exported file.
 
     Args:
         path: an ``actor.onnx`` that lpaint exported.
@@ -73,9 +73,9 @@ class OnnxPainter:
         self.canvas, self.bundle, self.max_steps = numbers["canvas"], numbers["bundle"], numbers["max_steps"]
         try:
             self.zoom: tuple[int, ...] = tuple(int(scale) for scale in json.loads(self.metadata["zoom"]))
-            self.reach = float(self.metadata["reach"])
-            self.fitted = _one_of(self.metadata, "fit_colours", _FITTING) != "never"
-            self.start = _one_of(self.metadata, "start", _STARTS)
+            self.overhang = float(self.metadata["reach"])
+            self.fits_colours = _one_of(self.metadata, "fit_colours", _FITTING) != "never"
+            self.initial_canvas = _one_of(self.metadata, "start", _STARTS)
             self.protocol = _one_of({"protocol": PROTOCOLS[0], **self.metadata}, "protocol", PROTOCOLS)
             self.family, self.parameters = self.metadata["family"], int(self.metadata["stroke_parameters"])
             rasteriser, self._outline_model = (
@@ -83,7 +83,7 @@ class OnnxPainter:
             )
         except (KeyError, ValueError, TypeError, binascii.Error) as error:
             raise ModelError(f"{path}: its lpaint metadata is damaged ({error}); export it again") from None
-        if not self.zoom or min(self.zoom) < 1 or not 0 <= self.reach <= 2:
+        if not self.zoom or min(self.zoom) < 1 or not 0 <= self.overhang <= 2:
             raise ModelError(f"{path}: its lpaint metadata is out of range (zoom, reach); export it again")
         self._rasteriser = _session(path, rasteriser, self.device, threads)
         self._outline: ort.InferenceSession | None = None
@@ -97,9 +97,9 @@ class OnnxPainter:
         (strokes,) = self._run(self._actor, dict(feed))
         return strokes
 
-    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pixel_size: np.ndarray) -> np.ndarray:
         """Shapes [N, P - 3], pixel centres [N, h] and [N, w], pixel size [N, 2] -> opacity [N, h, w]."""
-        feed = {"shape": shape, "rows": rows, "columns": columns, "pitch": pitch}
+        feed = {"shape": shape, "rows": rows, "columns": columns, "pitch": pixel_size}
         return self._draw(feed)[0]
 
     def bounds(self, shape: np.ndarray) -> np.ndarray:

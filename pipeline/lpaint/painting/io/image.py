@@ -20,7 +20,7 @@ STDIO = Path("-")
 
 
 @dataclass(frozen=True)
-class Picture:
+class InputImage:
     """``colour`` [3, h, w] float32 in [0, 1], sRGB; ``alpha`` [H, W] in [0, 1], or None where all is opaque.
 
     ``size``: H and W, those of the file; h and w are smaller where the picture was read at most so long. ``flaw``: what
@@ -40,7 +40,7 @@ def read_image(path: Path, matte: tuple[float, float, float] = WHITE) -> np.ndar
 
 def read_picture(
     path: Path, matte: tuple[float, float, float] = WHITE, longest: int | None = None, strict: bool = False
-) -> Picture:
+) -> InputImage:
     """A picture of any size and mode; ``-`` reads standard input. ``lpaint.images.decoding`` lists the modes.
 
     Transparency is laid on ``matte``, and its alpha is returned beside. Colours of a picture whose longer side is above
@@ -67,7 +67,9 @@ def read_picture(
         raise ImageError(f"{name}: the image is damaged or cannot be read ({reason}); get a whole copy") from None
 
 
-def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE, longest: int | None = None) -> Picture:
+def from_pillow(
+    image: Image.Image, matte: tuple[float, float, float] = WHITE, longest: int | None = None
+) -> InputImage:
     """A Pillow image as ``read_picture`` gives it.
 
     Raises:
@@ -95,7 +97,7 @@ def parse_colour(text: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _converted(opened: Opened, matte: tuple[float, float, float], longest: int | None) -> Picture:
+def _converted(opened: Opened, matte: tuple[float, float, float], longest: int | None) -> InputImage:
     width, height = opened.size
     image, mask = flatten(opened.image, matte, opened.levels)
     if longest is not None and max(width, height) > longest:
@@ -105,10 +107,10 @@ def _converted(opened: Opened, matte: tuple[float, float, float], longest: int |
     # Grey of more than 8 bits is in [0, 1] already.
     pixels = np.repeat(values[:, :, None], 3, 2) if image.mode == "F" else values / np.float32(255)
     alpha = None if mask is None else np.asarray(mask, np.float32) / 255
-    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), (height, width), alpha, opened.flaw)
+    return InputImage(np.ascontiguousarray(pixels.transpose(2, 0, 1)), (height, width), alpha, opened.flaw)
 
 
-def to_pixels(canvas: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
+def canvas_to_pixels(canvas: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
     """[3, H, W] in [0, 1] -> uint8 [H, W, 3], or [H, W, 4] with ``alpha`` [H, W] in [0, 1]."""
     channels = len(canvas) + (alpha is not None)
     pixels = np.empty((*canvas.shape[1:], channels), np.uint8)
@@ -126,7 +128,7 @@ def write_image(path: Path, picture: np.ndarray) -> None:
     Raises:
         ImageError: the file cannot be written.
     """
-    write_pixels(path, to_pixels(picture))
+    write_pixels(path, canvas_to_pixels(picture))
 
 
 def write_pixels(path: Path, pixels: np.ndarray) -> None:

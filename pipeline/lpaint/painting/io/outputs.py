@@ -13,13 +13,13 @@ import numpy as np
 from lpaint.errors import ImageError, ParamsError
 from lpaint.painting.engine.resample import resize
 from lpaint.painting.io.formats import ANIMATED, WRITABLE, check_size
-from lpaint.painting.io.image import STDIO, to_pixels, write_pixels
+from lpaint.painting.io.image import STDIO, canvas_to_pixels, write_pixels
 from lpaint.painting.io.pixelart import check_cells, pixel_art
 from lpaint.painting.io.strokefile import write_strokes
 from lpaint.painting.io.svg import write_svg
-from lpaint.painting.io.timelapse import FILMS, check_film, write_film
+from lpaint.painting.io.timelapse import TIMELAPSES, check_timelapse, write_timelapse
 from lpaint.painting.onnx_model import OnnxPainter
-from lpaint.painting.picture import Painted
+from lpaint.painting.picture import Painting
 
 VECTORS, STROKES = ".svg", ".json"
 
@@ -47,13 +47,13 @@ class Saving:
     cells: PixelArt | None = None
     keep_alpha: bool = False
 
-    def is_film(self, suffix: str) -> bool:
+    def is_timelapse(self, suffix: str) -> bool:
         """Whether a suffix means a time-lapse."""
-        return suffix in FILMS and (self.animate or suffix != ANIMATED)
+        return suffix in TIMELAPSES and (self.animate or suffix != ANIMATED)
 
     def keeps_alpha(self, suffix: str) -> bool:
         """Whether a file of a suffix is as transparent as its picture was."""
-        return self.keep_alpha and suffix in WRITABLE and WRITABLE[suffix].alpha and not self.is_film(suffix)
+        return self.keep_alpha and suffix in WRITABLE and WRITABLE[suffix].alpha and not self.is_timelapse(suffix)
 
 
 def check_output(path: Path, saving: Saving) -> None:
@@ -76,8 +76,8 @@ def check_kind(path: Path, saving: Saving, suffix: str = "") -> None:
         raise ParamsError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(WRITABLE)}")
     if saving.cells is not None and suffix != ".png":
         raise ParamsError("--pixel-art: only PNG keeps its colours exact; name an output that ends in .png")
-    if saving.is_film(suffix):
-        check_film(path.with_suffix(suffix), saving.fps, saving.seconds)
+    if saving.is_timelapse(suffix):
+        check_timelapse(path.with_suffix(suffix), saving.fps, saving.seconds)
 
 
 def check_place(path: Path) -> None:
@@ -109,13 +109,13 @@ def check_fit(path: Path, saving: Saving, height: int, width: int, suffix: str =
         ParamsError: more cells of pixel art than pixels.
     """
     suffix = suffix or path.suffix.lower()
-    if not saving.is_film(suffix):
+    if not saving.is_timelapse(suffix):
         check_size("standard output" if path == STDIO else str(path), suffix, height, width)
     if saving.cells is not None:
         check_cells(saving.cells.cells, height, width)
 
 
-def save(path: Path, model: OnnxPainter, painted: Painted, saving: Saving, alpha: np.ndarray | None = None) -> None:
+def save(path: Path, model: OnnxPainter, painting: Painting, saving: Saving, alpha: np.ndarray | None = None) -> None:
     """Write a painting to ``path``, whole or not at all; ``alpha`` [H, W] is its picture's.
 
     Raises:
@@ -123,25 +123,25 @@ def save(path: Path, model: OnnxPainter, painted: Painted, saving: Saving, alpha
     """
     suffix = path.suffix.lower()
     if suffix == STROKES:
-        write_strokes(path, model.family, painted.strokes, painted.height, painted.width)
+        write_strokes(path, model.family, painting.strokes, painting.height, painting.width)
     elif suffix == VECTORS:
-        write_svg(path, model, painted.strokes, painted.height, painted.width)
-    elif saving.is_film(suffix):
-        write_film(path, model, painted.strokes, painted.height, painted.width, saving.fps, saving.seconds)
+        write_svg(path, model, painting.strokes, painting.height, painting.width)
+    elif saving.is_timelapse(suffix):
+        write_timelapse(path, model, painting.strokes, painting.height, painting.width, saving.fps, saving.seconds)
     else:
-        canvas = painted.canvas(model)
+        canvas = painting.canvas(model)
         if saving.cells is not None:
             cells = saving.cells
-            pixels = pixel_art(canvas, cells.cells, cells.palette, painted.height, painted.width, cells.dither)
+            pixels = pixel_art(canvas, cells.cells, cells.palette, painting.height, painting.width, cells.dither)
         elif alpha is not None and saving.keeps_alpha(suffix):
-            pixels = to_pixels(canvas, np.clip(resize(alpha[None], painted.height, painted.width)[0], 0, 1))
+            pixels = canvas_to_pixels(canvas, np.clip(resize(alpha[None], painting.height, painting.width)[0], 0, 1))
         else:
-            pixels = to_pixels(canvas)
+            pixels = canvas_to_pixels(canvas)
         write_pixels(path, pixels)
 
 
 def save_to_stdout(
-    suffix: str, model: OnnxPainter, painted: Painted, saving: Saving, alpha: np.ndarray | None = None
+    suffix: str, model: OnnxPainter, painting: Painting, saving: Saving, alpha: np.ndarray | None = None
 ) -> None:
     """``save`` to standard output; nothing is put out if it fails.
 
@@ -153,7 +153,7 @@ def save_to_stdout(
     try:
         with TemporaryDirectory(prefix="lpaint-") as folder:
             file = Path(folder) / f"painting{suffix}"
-            save(file, model, painted, saving, alpha)
+            save(file, model, painting, saving, alpha)
             with file.open("rb") as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer)
             sys.stdout.buffer.flush()

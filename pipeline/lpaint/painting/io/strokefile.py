@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from lpaint.errors import ImageError, ModelError, one_line
-from lpaint.painting.engine.colour import COLOUR
-from lpaint.painting.engine.search import Strokes
+from lpaint.painting.engine.types import COLOUR, Strokes
 from lpaint.painting.io.formats import LONGEST_STROKES_SIDE
 from lpaint.painting.io.image import writing
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lpaint.painting.engine.search import Strokes
+from lpaint.painting.engine.types import COLOUR, Strokes
 from lpaint.painting.io.image import writing
 
 # Coordinates are whole numbers of this many to a frame's side: a 100th of a pixel of the agent's canvas or finer.
@@ -47,7 +47,7 @@ def svg_lines(model: VectorModel, strokes: Strokes, height: int, width: int) -> 
     for at in range(0, len(strokes), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)
         frames, values = strokes.frames[part], strokes.values[part]
-        outlines = zip(*model.outline(values[:, :-3]), strict=True)
+        outlines = zip(*model.outline(values[:, :-COLOUR]), strict=True)
         for i, (path, axis, stops) in enumerate(outlines):
             if frame is None or not np.array_equal(frame, frames[i]):
                 if frame is not None:
@@ -55,7 +55,9 @@ def svg_lines(model: VectorModel, strokes: Strokes, height: int, width: int) -> 
                 frame = frames[i]
                 yield _group(frame, height, width)
             for piece in range(len(path)):
-                yield from _piece(f"s{at + i}_{piece}", path[piece], axis[piece], stops[piece], _hex(values[i, -3:]))
+                yield from _piece(
+                    f"s{at + i}_{piece}", path[piece], axis[piece], stops[piece], _hex(values[i, -COLOUR:])
+                )
     if frame is not None:
         yield "</g>"
     yield "</svg>"
