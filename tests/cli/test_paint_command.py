@@ -88,7 +88,7 @@ def _changed(content: dict, **changes: object) -> dict:
         (lambda c: _changed(c, version=2), '"version" is not 1'),
         (lambda c: _changed(c, width=0), '"width" and "height" must be'),
         (lambda c: {k: v for k, v in c.items() if k != "ground"}, "'ground' is missing"),
-        (lambda c: _changed(c, strokes={}), '"strokes" is no list'),
+        (lambda c: _changed(c, strokes={}), '"strokes" is not a list'),
         (lambda c: _changed(c, strokes=[c["strokes"][0], {**c["strokes"][0], "shape": [0.5]}]), "different numbers"),
         (lambda c: _changed(c, strokes=[{**c["strokes"][0], "colour": [0, 0, 7]}]), "the colour of stroke 0"),
         (lambda c: _changed(c, strokes=[{**c["strokes"][0], "frame": [0, 0, 0, 1]}]), "has no area"),

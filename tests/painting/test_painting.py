@@ -1,4 +1,4 @@
-"""The painter: budgets, tiles, and the same strokes at any size. With models that can be worked out by hand."""
+"""The search: budgets, tiles, and the same strokes at any size. With models that can be computed by hand."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from lpaint.painting.render import draw_strokes
 
 
 class Dabs:
-    """Two opaque dabs an action that reach ``bleed`` beyond the frame; remembers the fractions it is told."""
+    """Two opaque dabs an action that extend ``bleed`` beyond the frame; records the fractions it is given."""
 
     canvas, bundle, max_steps, overhang = 8, 2, 3, 0.26
     fits_colours, initial_canvas, protocol = False, "black", "search"
@@ -60,7 +60,7 @@ def _error(canvas: np.ndarray, target: np.ndarray) -> float:
     return float(np.square(canvas - target).mean())
 
 
-def test_whole_first_then_tiles_until_nothing_is_left_to_mend() -> None:
+def test_whole_first_then_tiles_until_no_error_is_left() -> None:
     model, target = Dabs(), _quarters()
     painting = paint_by_search(model, target[None], [2, 100])
     halves = painting.snapshots[2][0]
@@ -69,7 +69,7 @@ def test_whole_first_then_tiles_until_nothing_is_left_to_mend() -> None:
     assert _error(painting.snapshots[100][0], target) < 1e-10
     frames = painting.strokes[0].frames
     assert (frames[:2] == [0, 0, 1, 1]).all() and (frames[2:, 2:] <= 0.5).all()
-    assert len(painting.strokes[0]) < 20, "strokes that mend nothing are not kept"
+    assert len(painting.strokes[0]) < 20, "strokes that do not help are not kept"
 
 
 def test_budget_is_kept_for_every_picture_of_a_batch() -> None:
@@ -213,7 +213,7 @@ def test_resize_averages_down_and_keeps_flat_pictures_flat() -> None:
 
 @pytest.mark.parametrize("side", [256, 12])
 def test_what_is_painted_is_what_its_strokes_draw(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A small side: proposals are judged by every third pixel, and painted on all of them.
+    # A small side: candidates are compared on every third pixel, and painted on all of them.
     monkeypatch.setattr("lpaint.painting.engine.search._RASTER_SIDE", side)
     target = np.random.default_rng(3).random((2, 3, 32, 40), np.float32)
     painting = paint_by_search(Dabs(bleed=0.2), target, [5, 30])
@@ -258,7 +258,7 @@ def _gain(canvas: np.ndarray, target: np.ndarray, alpha: np.ndarray, colour: np.
 
 
 @pytest.mark.parametrize("fits_colours", [False, True])
-def test_a_proposals_gain_is_the_error_that_it_mends(fits_colours: bool) -> None:
+def test_a_candidates_gain_is_the_error_that_it_removes(fits_colours: bool) -> None:
     pool, canvas, target, values, alpha = _pool(fits_colours)
     for tile, box in enumerate(pool.tiles):
         part = [image[:, *box.slices()] for image in (canvas, target)]
@@ -270,7 +270,7 @@ def test_a_proposals_gain_is_the_error_that_it_mends(fits_colours: bool) -> None
             assert pool.gains[tile, k] == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_best_proposal_is_found_although_gains_are_out_of_date() -> None:
+def test_the_best_candidate_is_found_although_gains_are_out_of_date() -> None:
     pool, canvas, target, values, alpha = _pool(fits_colours=True)
     seen = []
     while True:

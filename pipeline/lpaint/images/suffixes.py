@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, for painting and for preparation alike."""
+"""Which files of a folder are pictures, for painting and for data preparation."""
 
 from collections.abc import Mapping
 from pathlib import PurePath

@@ -1,7 +1,7 @@
 """The pool of candidate strokes: proposed by the model, with their expected gains, not yet painted.
 
 The model proposes a bundle of strokes at many tiles of a picture. The pool keeps each stroke with its gain, so the
-best of all of them can be painted next. The model is asked again only where the canvas has changed since.
+best of all of them can be painted next. The model proposes again only where the canvas has changed since.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import numpy as np
 from lpaint.painting.engine.colour import gains
 from lpaint.painting.engine.geometry import Box, pixel_coordinates
 
-# Expected gain of a tile where the model was never asked, and the least of any tile: at first every tile is worth a
-# proposal, later those whose proposals gained most.
+# Expected gain of a tile before its first proposal, and the least of any tile: at first every tile is worth a proposal,
+# later those whose proposals gained most.
 _INITIAL_EXPECTED_GAIN, _MIN_EXPECTED_GAIN = 1.0, 1e-3
 # A tile's proposals are stale once this share of its pixels is painted on.
 _STALE_COVERAGE = 0.002

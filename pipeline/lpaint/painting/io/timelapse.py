@@ -113,7 +113,7 @@ def _container_options(path: Path) -> dict[str, str]:
 def _frames(
     model: PaintingModel, strokes: Strokes, height: int, width: int, count: int, hold: int
 ) -> Iterator[np.ndarray]:
-    """``count`` frames [height, width, 3] uint8 of the strokes being laid, then ``hold`` more of the last."""
+    """``count`` frames [height, width, 3] uint8 while the strokes are painted, then ``hold`` more of the last."""
     shown = np.linspace(0, len(strokes), count).astype(int)
     times = np.bincount(shown, minlength=len(strokes) + 1)
     times[-1] += hold
