@@ -17,7 +17,7 @@ from lpaint.runtime.provenance import digest_file
 from lpaint.runtime.resume import find_resumable_key
 from lpaint.tracking import Tracker
 from lpaint.training.checkpoint import open_checkpoints
-from lpaint.training.device import choose_compute, describe_compute, keep_threads
+from lpaint.training.device import choose_compute, describe_compute, restore_threads
 from lpaint.training.weights import save_weights
 from stages.runner import run_stage
 
@@ -42,7 +42,7 @@ def run(params: Params, tracker: Tracker) -> None:
     # Earlier versions named the threads that were found, where as many as there are cores were asked for.
     key = find_resumable_key("pretrain_renderer", key, key | {"compute": compute.as_dict()})
     with open_checkpoints("pretrain_renderer", key) as resume:
-        compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
+        compute = restore_threads(compute, resume.directory, bool(resume.checkpoints))
         tracker.resume_from(resume.directory)
         print(f"pretrain_renderer {describe_compute(params.base, compute)}", flush=True)
         training = RendererTraining(params, compute, resume, tracker)

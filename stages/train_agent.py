@@ -22,7 +22,7 @@ from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from lpaint.training import distributed
 from lpaint.training.checkpoint import open_checkpoints
-from lpaint.training.device import Compute, choose_compute, describe_compute, keep_threads, use_threads
+from lpaint.training.device import Compute, choose_compute, describe_compute, restore_threads, set_threads
 from lpaint.training.weights import save_weights
 from stages.runner import report_errors, run_stage
 
@@ -43,9 +43,9 @@ def run(params: Params, tracker: Tracker) -> None:
     key = distributed.broadcast(find_resumable_key("train_agent", *keys))
     with open_checkpoints("train_agent", key, distributed.is_main()) as resume:
         if distributed.is_main():
-            compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
+            compute = restore_threads(compute, resume.directory, bool(resume.checkpoints))
         distributed.wait_for_main()
-        compute = use_threads(compute, distributed.broadcast(compute.threads))
+        compute = set_threads(compute, distributed.broadcast(compute.threads))
         distributed.check_equal(keys[0])
         tracker.resume_from(resume.directory)
         used = compute.as_dict() | {"ranks": distributed.world_size()}

@@ -1,4 +1,4 @@
-"""Trained weights on disk: safetensors files that carry their settings, so that a file says what it is."""
+"""Weights files: safetensors with the network's settings in the metadata."""
 
 import json
 from pathlib import Path
@@ -13,17 +13,17 @@ from lpaint.files import atomic_write
 
 
 def save_weights(path: Path, network: nn.Module, settings: dict[str, Any]) -> None:
-    """Write a network's state and its ``settings`` (JSON values) to ``path``, atomically."""
+    """Write a network's state and ``settings`` (JSON values) to ``path``, atomically."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with atomic_write(path) as temporary:
         save_file(state, temporary, metadata={"settings": json.dumps(settings, sort_keys=True)})
 
 
 def load_weights(path: Path, made_by: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State and settings from ``path``; ``made_by`` names the stage to run when the file is missing.
+    """State and settings from ``path``; errors name the stage ``made_by`` that writes the file.
 
     Raises:
-        ModelError: the file is missing, damaged, or carries no settings.
+        ModelError: the file is missing or damaged, or has no settings.
     """
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file; run `dvc repro {made_by}` to make it")
