@@ -27,7 +27,7 @@ from lpaint.compare.table import JUDGES, Difference, Estimate
 from lpaint.files import write_json, write_text
 from lpaint.plots import save_curves
 from lpaint.tracking.base import FINAL_VALIDATION
-from lpaint.tracking.reading import RunStore, TrackedRun
+from lpaint.tracking.run_store import RunStore, TrackedRun
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs/study"

@@ -104,16 +104,16 @@ def _links(fix: bool) -> list[Finding]:
 
 def _tracking(fix: bool) -> list[Finding]:
     """Whether MLflow's own database looks for artifacts in this repository."""
-    from lpaint.tracking.mlflow_store import mend_own_store, misplaced_root, own_store_exists
+    from lpaint.tracking.mlflow_store import relocate_own_store, stale_store_root, store_exists
 
-    if not own_store_exists(None):
+    if not store_exists(None):
         return []
     try:
-        old = misplaced_root()
+        old = stale_store_root()
         if old is None:
             return [Finding("MLflow", "its store looks for artifacts where they are")]
         if fix:
-            return [Finding("MLflow", mend_own_store())]
+            return [Finding("MLflow", relocate_own_store())]
     except (OSError, sqlite3.Error) as error:
         return [Finding("MLflow", f"mlflow.db cannot be used ({error}); restore it, or move it away", fine=False)]
     problem = f"mlflow.db looks for artifacts in {old}, where this repository was"

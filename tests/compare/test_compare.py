@@ -16,8 +16,8 @@ from lpaint.compare.table import JUDGES, Difference, Estimate, common_levels, co
 from lpaint.errors import DataError, ModelError, ParamsError
 from lpaint.tracking.mlflow_store import REGISTERED_MODEL, connect
 from lpaint.tracking.mlflow_tracker import MlflowTracker
-from lpaint.tracking.reading import RunStore
 from lpaint.tracking.registry import promote, pull
+from lpaint.tracking.run_store import RunStore
 
 # L2 at 100 strokes by GAN and seed.
 ERRORS = {("sagan", "1"): 0.010, ("sagan", "2"): 0.014, ("dragan", "1"): 0.020, ("dragan", "2"): 0.022}
@@ -63,7 +63,7 @@ def _track(gan: str, seed: str, error: float, status: str = "FINISHED", **change
         np.savez(folder / "paintings.npz", names=np.array(["a", "b"]), strokes=[50, 100], pictures=pictures)
         tracker.log_artifact(folder / "paintings.npz", "evaluation")
     tracker.end(status)
-    assert not tracker.undelivered
+    assert not tracker.pending_files
     return tracker.run_id
 
 

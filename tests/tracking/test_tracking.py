@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from lpaint.errors import DataError
 from lpaint.runtime.provenance import find_producing_run, record_output
 from lpaint.tracking import MlflowTracker, NullTracker, Tracker, start_run
-from lpaint.tracking.importing import import_runs
+from lpaint.tracking.import_runs import import_runs
 from tests.helpers.tiny import tiny_params
 
 
@@ -391,7 +391,7 @@ def test_a_run_in_a_file_is_resumed_and_survives_a_kill(
     ("content", "words"),
     [
         (None, "cannot be read"),
-        (b"\xff\xfe\x00", "cannot be read (is no text)"),
+        (b"\xff\xfe\x00", "cannot be read (it is not text)"),
         (b"", "does not begin like a tracked run"),
         (b'{"event": "end", "time": 1, "status": "FINISHED"}\n', "does not begin like a tracked run"),
         (b"nonsense\nnonsense\n", "line 1 is no event"),
@@ -413,6 +413,7 @@ def test_a_stage_needs_no_mlflow_where_it_tracks_in_files(tmp_path: Path, monkey
         "params = tiny_params(base={'tracking': 'jsonl'})\n"
         "with start_run('prepare', params) as tracker: tracker.log_metrics({'a': 1.0})\n"
     )
-    environment = os.environ | {"DVC_ROOT": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    places = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"DVC_ROOT": str(tmp_path), "PYTHONPATH": places}
     done = subprocess.run(["python", "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert not done.stderr and len(list((tmp_path / ".lpaint/tracking").glob("prepare-*.jsonl"))) == 1

@@ -162,8 +162,8 @@ def promote(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make the registered model with the least validation L2 the champion, if it beats the present one."""
-    from lpaint.tracking.reading import RunStore
     from lpaint.tracking.registry import promote as promote_best
+    from lpaint.tracking.run_store import RunStore
 
     say(promote_best(RunStore(tracking_uri), version, strokes))
 
@@ -176,8 +176,8 @@ def pull(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Write the ONNX file of a registered model."""
-    from lpaint.tracking.reading import RunStore
     from lpaint.tracking.registry import pull as pull_model
+    from lpaint.tracking.run_store import RunStore
 
     target = output or Path("exports") / f"{name}.onnx"
     say(pull_model(RunStore(tracking_uri), name, target))
@@ -188,7 +188,7 @@ def track_import(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Runs in .lpaint/tracking, as .jsonl.")],
 ) -> None:
     """Bring runs that were tracked in files (base.tracking: jsonl) into MLflow."""
-    from lpaint.tracking.importing import import_runs
+    from lpaint.tracking.import_runs import import_runs
 
     for file, run_id, fresh in import_runs(files):
         say(f"{file}: {'imported as run' if fresh else 'was imported before, as run'} {run_id}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpaint.tracking.reading import TrackedRun
+from lpaint.tracking.run_store import TrackedRun
 
 _COMPARED = ("gan", "replay", "algorithm")
 

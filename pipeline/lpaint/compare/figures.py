@@ -10,7 +10,7 @@ import numpy as np
 from lpaint.compare.runs import Curve, Selection, Training
 from lpaint.compare.table import Estimate, seconds_per_update
 from lpaint.plots import Band, Series, save_bars, save_curves, save_image, sheet
-from lpaint.tracking.reading import RunStore
+from lpaint.tracking.run_store import RunStore
 
 # Points at which the mean of curves with different steps is taken.
 _POINTS = 60

@@ -14,7 +14,7 @@ from lpaint.compare.table import JUDGES, VALIDATION, Estimate, Table, build_tabl
 from lpaint.errors import ParamsError
 from lpaint.files import write_text
 from lpaint.runtime.paths import repository_root
-from lpaint.tracking.reading import RunStore
+from lpaint.tracking.run_store import RunStore
 
 FORMATS = ("md", "html", "json")
 SHEET = "sheet.png"

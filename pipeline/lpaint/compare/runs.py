@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lpaint.errors import ParamsError
 from lpaint.tracking.base import FINAL_VALIDATION
-from lpaint.tracking.reading import RunStore, TrackedRun
+from lpaint.tracking.run_store import RunStore, TrackedRun
 
 # Parameters that name the machine or the run and not the method.
 _INCIDENTAL = ("base.threads", "base.seed", "seed", "compute.threads", "base.tracking", "export.", "data.workers")
@@ -156,7 +156,7 @@ def _newest(runs: list[TrackedRun], left_out: list[str]) -> list[TrackedRun]:
         if key in latest:
             left_out.append(f"{describe(latest[key])} was repeated; its newest repetition counts")
         latest[key] = run
-    return sorted(latest.values(), key=lambda run: run.began)
+    return sorted(latest.values(), key=lambda run: run.start_time)
 
 
 def _on_the_same_data(runs: list[TrackedRun], left_out: list[str]) -> list[TrackedRun]:
@@ -165,7 +165,7 @@ def _on_the_same_data(runs: list[TrackedRun], left_out: list[str]) -> list[Track
         by_data[run.tags.get("data.digest", "")].append(run)
     if len(by_data) < 2:
         return runs
-    most = max(by_data, key=lambda digest: (len(by_data[digest]), by_data[digest][-1].began))
+    most = max(by_data, key=lambda digest: (len(by_data[digest]), by_data[digest][-1].start_time))
     for digest, others in by_data.items():
         if digest != most:
             left_out += [f"{describe(run)} learnt on other data than most" for run in others]
