@@ -24,7 +24,7 @@ class Finding:
 
     subject: str
     text: str
-    fine: bool = True
+    ok: bool = True
 
 
 def examine(onnx: Path | None, fix: bool = False) -> list[Finding]:
@@ -45,7 +45,7 @@ def examine(onnx: Path | None, fix: bool = False) -> list[Finding]:
     if not missing:
         findings += _tracking(fix)
     findings.append(_runtime())
-    if findings[-1].fine:
+    if findings[-1].ok:
         findings += _painting(onnx)
     if "torch" not in missing:
         findings.append(_training())
@@ -61,7 +61,7 @@ def _version(name: str) -> str | None:
 
 def _package(name: str) -> Finding:
     version = _version(name)
-    return Finding(name, version or f"is not installed; pip install {name}", fine=version is not None)
+    return Finding(name, version or f"is not installed; pip install {name}", ok=version is not None)
 
 
 def _dvc() -> list[Finding]:
@@ -73,7 +73,7 @@ def _dvc() -> list[Finding]:
         json.loads(path.read_bytes())
     except ValueError:
         advice = "was cut short when DVC was killed, and DVC refuses to run; delete it while no DVC is running"
-        return [Finding("DVC", f"{path} {advice}", fine=False)]
+        return [Finding("DVC", f"{path} {advice}", ok=False)]
     return [Finding("DVC", f"{path} can be read")]
 
 
@@ -85,7 +85,7 @@ def _code() -> list[Finding]:
     if code is None:
         return []
     text = f"lpaint comes from {code}, not from this repository; remove .venv here and run make setup"
-    return [Finding("code", text, fine=False)]
+    return [Finding("code", text, ok=False)]
 
 
 def _links(fix: bool) -> list[Finding]:
@@ -96,7 +96,7 @@ def _links(fix: bool) -> list[Finding]:
     names = ", ".join(str(path) for path in dead)
     if not fix:
         advice = "put the file back that it links to, or remove it: lpaint doctor --fix"
-        return [Finding("data", f"{names} leads nowhere, and DVC refuses to run; {advice}", fine=False)]
+        return [Finding("data", f"{names} leads nowhere, and DVC refuses to run; {advice}", ok=False)]
     for path in dead:
         path.unlink()
     return [Finding("data", f"{names} led nowhere and is removed; the stage source links data.path again")]
@@ -115,10 +115,10 @@ def _tracking(fix: bool) -> list[Finding]:
         if fix:
             return [Finding("MLflow", mend_own_store())]
     except (OSError, sqlite3.Error) as error:
-        return [Finding("MLflow", f"mlflow.db cannot be used ({error}); restore it, or move it away", fine=False)]
+        return [Finding("MLflow", f"mlflow.db cannot be used ({error}); restore it, or move it away", ok=False)]
     problem = f"mlflow.db looks for artifacts in {old}, where this repository was"
     advice = "lpaint doctor --fix mends that, and so does the next stage, compare, promote or pull"
-    return [Finding("MLflow", f"{problem}; {advice}", fine=False)]
+    return [Finding("MLflow", f"{problem}; {advice}", ok=False)]
 
 
 def _runtime() -> Finding:
@@ -128,15 +128,15 @@ def _runtime() -> Finding:
             "ONNX Runtime",
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
             "pip uninstall both, then install the one you want",
-            fine=False,
+            ok=False,
         )
     if not found:
-        return Finding("ONNX Runtime", "is not installed; pip install onnxruntime-gpu, or onnxruntime", fine=False)
+        return Finding("ONNX Runtime", "is not installed; pip install onnxruntime-gpu, or onnxruntime", ok=False)
     ((name, version),) = found.items()
     try:
         import onnxruntime
     except ImportError as error:
-        return Finding("ONNX Runtime", f"{name} {version} cannot be imported ({error}); install it again", fine=False)
+        return Finding("ONNX Runtime", f"{name} {version} cannot be imported ({error}); install it again", ok=False)
     return Finding("ONNX Runtime", f"{name} {version}; providers {', '.join(onnxruntime.get_available_providers())}")
 
 
@@ -148,17 +148,15 @@ def _painting(onnx: Path | None) -> list[Finding]:
 
     path = onnx or packaged_model()
     gpu = find_gpu()
-    seen = Finding(
-        _GPU, gpu.problem if gpu.problem else "an NVIDIA GPU answers", fine=not (gpu.present and gpu.problem)
-    )
+    seen = Finding(_GPU, gpu.problem if gpu.problem else "an NVIDIA GPU answers", ok=not (gpu.present and gpu.problem))
     try:
         model = OnnxPainter(path)
         painted = paint_picture(model, np.full((3, 32, 32), 0.5, np.float32), Plan(strokes=5))
     except LpaintError as error:
-        return [seen, Finding("model", str(error), fine=False)]
+        return [seen, Finding("model", str(error), ok=False)]
     if gpu.present:
         text = model.gpu_problem or "an NVIDIA GPU answers, and painting uses it"
-        seen = Finding(_GPU, text, fine=not model.gpu_problem)
+        seen = Finding(_GPU, text, ok=not model.gpu_problem)
     else:
         seen = Finding(_GPU, f"{gpu.problem}; painting uses the CPU")
     strokes = f"{model.family} strokes on the {model.device}"
@@ -178,4 +176,4 @@ def _training() -> Finding:
         present = find_gpu().present
     except ImportError:
         present = False
-    return Finding(subject, f"{problem}; training uses the CPU", fine=not present)
+    return Finding(subject, f"{problem}; training uses the CPU", ok=not present)

@@ -332,7 +332,7 @@ def test_code_of_another_repository_is_told(
     run_stage("prepare", lambda params, tracker: None)
     assert "warning: prepare: runs the code in " in capsys.readouterr().err
     findings = [finding for finding in examine(None) if finding.subject == "code"]
-    assert not findings[0].fine and "remove .venv here and run make setup" in findings[0].text
+    assert not findings[0].ok and "remove .venv here and run make setup" in findings[0].text
     monkeypatch.setenv("DVC_ROOT", str(Path(sys.modules["lpaint"].__file__ or "").parents[2]))
     assert mismatched_install() is None, "a queued experiment runs the repository's own"
 

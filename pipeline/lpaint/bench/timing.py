@@ -60,7 +60,7 @@ class Report:
         try:
             write_text(path, self.as_json() + "\n")
         except OSError as error:
-            raise ParamsError(f"--json {path}: cannot be written ({error.strerror}); name another file") from None
+            raise ParamsError(f"--save {path}: cannot be written ({error.strerror}); name another file") from None
 
 
 def describe_machine() -> dict[str, Any]:

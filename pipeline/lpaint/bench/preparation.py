@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT = 178, 218
 _DRAWN = 64
 
 
-def bench_preparing(params: Params, count: int) -> Report:
+def bench_preparation(params: Params, count: int) -> Report:
     """Prepare an archive of ``count`` synthetic JPEGs of CelebA's size, and decode as many on one core."""
     size, fit = params.data.size, params.data.fit
     pictures = [_jpeg(index) for index in range(min(count, _DRAWN))]
