@@ -488,7 +488,7 @@ def test_a_full_standard_output_is_one_sentence(tmp_path, arguments) -> None:
             "paint a.png FEW",
             "| true",
             1,
-            "error: standard output: the reader closed the pipe; all paintings were still written\n",
+            "error: standard output: the reader closed the pipe; no painting is lost\n",
         ),
         ("info a.png.onnx --json", "2>&1 | true", None, ""),
         ("--help", "| true", None, ""),

@@ -303,7 +303,7 @@ def paint(
         names = ", ".join(failure["input"] for failure in batch.failed)
         print_stderr(f"{len(batch.failed)} of {len(jobs)} pictures failed: {names}")
     if reporter.problem:
-        print_stderr(f"error: {reporter.problem}; all paintings were still written")
+        print_stderr(f"error: {reporter.problem}; no painting is lost")
     if batch.unforeseen:
         raise typer.Exit(ExitCode.UNEXPECTED)
     if batch.failed or reporter.problem:
