@@ -284,7 +284,7 @@ def test_doctor_finds_and_mends_it(root: Path, enter: Enter, lpaint: Callable[..
     outcome = lpaint("doctor")
     assert outcome.code == 1
     assert f"PROBLEM  MLflow: mlflow.db looks for artifacts in {root}, where this repository was; lpaint" in outcome.out
-    assert "PROBLEM  data: data/watch/faces.zip leads nowhere" in outcome.out
+    assert "PROBLEM  data: data/watch/faces.zip is a broken link" in outcome.out
     outcome = lpaint("doctor", "--fix")
     assert outcome.code == 0 and "ok       MLflow: this repository was in" in outcome.out
     assert not list((new / "data/watch").iterdir())

@@ -67,7 +67,7 @@ class Batch:
     painted: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
-    unforeseen: bool = False
+    unexpected: bool = False
 
     def run(self, job: Job, overwrite: bool, skip_existing: bool) -> None:
         """Paint a job. An error is reported and recorded, so that the next job can follow.
@@ -96,7 +96,7 @@ class Batch:
             return f"{job.source}: painting it needs more memory than there is; give a smaller --size"
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             return f"{error.filename or job.source}: {error.strerror}; free some space or correct the permissions"
-        self.unforeseen = True
+        self.unexpected = True
         print_stderr(traceback.format_exc())
         return f"{job.source}: cannot be painted because of a bug in lpaint; please report the above"
 

@@ -304,7 +304,7 @@ def paint(
         print_stderr(f"{len(batch.failed)} of {len(jobs)} pictures failed: {names}")
     if reporter.problem:
         print_stderr(f"error: {reporter.problem}; no painting is lost")
-    if batch.unforeseen:
+    if batch.unexpected:
         raise typer.Exit(ExitCode.UNEXPECTED)
     if batch.failed or reporter.problem:
         raise typer.Exit(ExitCode.SOME_FAILED)
