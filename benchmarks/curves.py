@@ -14,7 +14,7 @@ import typer
 
 from lpaint.agent.state import Progress
 from lpaint.agent.trainer import AgentTraining
-from lpaint.bench.study import change_report, judge, mean_errors, show_errors
+from lpaint.bench.study import change_report, evaluate_actor, mean_errors, show_errors
 from lpaint.data.dataset import PreparedData
 from lpaint.renderer.networks import canvas_rasterisers
 from lpaint.runtime.profiles import params_with_profile
@@ -51,7 +51,7 @@ def main(
     report = out / f"{report_name}.json"
 
     def mark(progress: Progress) -> None:
-        strokes, evaluation = judge(training, prepared, images, BUDGETS)
+        strokes, evaluation = evaluate_actor(training, prepared, images, BUDGETS)
         row = {
             "minutes": round(progress.seconds / 60, 2),
             "updates": progress.update,

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from lpaint.agent.trainer import AgentTraining
-from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
+from lpaint.bench.study import add_cell, evaluate_actor, has_cell, mean_errors, show_errors
 from lpaint.data.dataset import PreparedData
 from lpaint.evaluation import neural_gap
 from lpaint.renderer.networks import NeuralRenderer, canvas_rasterisers
@@ -62,7 +62,7 @@ def main(
             variant = variant.model_copy(update={"agent": agent})
             drawing = canvas_rasterisers(get_family(name), compute, network if renderer == "neural" else None)
             training, cell = train(variant, prepared, compute, drawing)
-            strokes, evaluation = judge(training, prepared, images, BUDGETS)
+            strokes, evaluation = evaluate_actor(training, prepared, images, BUDGETS)
             seen = training.params.agent.max_steps * training.params.agent.bundle
             gap = neural_gap(network, get_family(name), evaluation.strokes, seen)
             cell |= {"split": "validation", "images": len(evaluation.rows), "l2": mean_errors(strokes), "gap": gap}

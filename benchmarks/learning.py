@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from lpaint.agent.trainer import AgentTraining
-from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
+from lpaint.bench.study import add_cell, evaluate_actor, has_cell, mean_errors, show_errors
 from lpaint.compare.table import Difference
 from lpaint.data.dataset import PreparedData
 from lpaint.renderer.networks import canvas_rasterisers
@@ -132,7 +132,7 @@ def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, im
         training = AgentTraining(params, data, compute, rasterisers, CheckpointManager(Path(folder)), tracker)
         training.run()
         progress = training.progress
-        strokes, evaluation = judge(training, data, images, BUDGETS)
+        strokes, evaluation = evaluate_actor(training, data, images, BUDGETS)
         errors = mean_errors(strokes)
         tracker.log_metrics({f"{FINAL_VALIDATION}/l2_{budget}": value for budget, value in errors.items()})
     return {

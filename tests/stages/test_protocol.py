@@ -17,7 +17,7 @@ from lpaint.agent.state import actor_settings
 from lpaint.agent.targets import Pictures
 from lpaint.agent.torch_model import TorchPaintingModel, build_actor
 from lpaint.agent.trainer import AgentTraining
-from lpaint.bench.study import judge
+from lpaint.bench.study import evaluate_actor
 from lpaint.data.dataset import PreparedData
 from lpaint.errors import ModelError, ParamsError
 from lpaint.evaluation import evaluate
@@ -226,9 +226,9 @@ def test_a_search_validates_at_the_strokes_that_are_asked_for() -> None:
 def test_studies_choose_on_validation_pictures(chain: Path, tmp_path: Path) -> None:
     training = _training(tiny_params(), chain, tmp_path)
     data = PreparedData.load(chain / "data/prepared")
-    _, evaluation = judge(training, data, 2, [4])
+    _, evaluation = evaluate_actor(training, data, 2, [4])
     assert list(evaluation.rows) == list(data.split("validation")[:2])
-    _, evaluation = judge(training, data, 2, [4], split="test")
+    _, evaluation = evaluate_actor(training, data, 2, [4], split="test")
     assert list(evaluation.rows) == list(data.split("test")[:2])
 
 

@@ -284,7 +284,7 @@ def test_doctor_finds_and_repairs_it(root: Path, enter: Enter, lpaint: Callable[
     outcome = lpaint("doctor")
     assert outcome.code == 1
     assert f"PROBLEM  MLflow: mlflow.db looks for artifacts in {root}, where this repository was; lpaint" in outcome.out
-    assert "PROBLEM  data: data/watch/faces.zip leads nowhere" in outcome.out
+    assert "PROBLEM  data: data/watch/faces.zip is a broken link" in outcome.out
     outcome = lpaint("doctor", "--fix")
     assert outcome.code == 0 and "ok       MLflow: this repository was in" in outcome.out
     assert not list((new / "data/watch").iterdir())
@@ -332,7 +332,7 @@ def test_code_of_another_repository_is_told(
     run_stage("prepare", lambda params, tracker: None)
     assert "warning: prepare: runs the code in " in capsys.readouterr().err
     findings = [finding for finding in examine(None) if finding.subject == "code"]
-    assert not findings[0].fine and "remove .venv here and run make setup" in findings[0].text
+    assert not findings[0].ok and "remove .venv here and run make setup" in findings[0].text
     monkeypatch.setenv("DVC_ROOT", str(Path(sys.modules["lpaint"].__file__ or "").parents[2]))
     assert mismatched_install() is None, "a queued experiment runs the repository's own"
 

@@ -197,4 +197,4 @@ def test_resume_state_is_cleaned(root: Path, capsys: pytest.CaptureFixture[str])
         assert f"process {os.getpid()}" in _lpaint(capsys, "list").out
         assert "kept" in _lpaint(capsys, "clean", "--all").err
     assert f"removed {state.name}" in _lpaint(capsys, "clean", state.name[:14]).out
-    assert _lpaint(capsys, "list").out == "no training was interrupted here\n"
+    assert _lpaint(capsys, "list").out == "there is no resume state here\n"

@@ -1,4 +1,4 @@
-"""Slow, textbook versions of what makes a training update fast: the baseline of ``lpaint bench train``."""
+"""Plain versions of the functions that make a training update fast: the baseline of ``lpaint bench train``."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
