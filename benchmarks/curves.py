@@ -14,10 +14,10 @@ import typer
 
 from lpaint.agent.state import TrainState
 from lpaint.agent.trainer import AgentTraining
-from lpaint.bench.study import change_report, judge, mean_errors, show_errors
+from lpaint.bench.study import change_report, evaluate_actor, mean_errors, show_errors
 from lpaint.data.dataset import PreparedData
 from lpaint.renderer.networks import canvas_rasterisers
-from lpaint.runtime.profiles import params_with
+from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
@@ -42,7 +42,7 @@ def main(
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "curves",
 ) -> None:
     """Train a profile and judge it at every mark, and at its end."""
-    params = params_with(ROOT, profile)
+    params = params_with_profile(ROOT, profile)
     agent = params.agent.model_copy(update={"renderer": "exact", "updates": updates or params.agent.updates})
     base = params.base.model_copy(update={"threads": threads or params.base.threads})
     params = params.model_copy(update={"agent": agent, "base": base})
@@ -51,7 +51,7 @@ def main(
     report = out / f"{report_name}.json"
 
     def mark(progress: TrainState) -> None:
-        strokes, evaluation = judge(training, prepared, images, BUDGETS)
+        strokes, evaluation = evaluate_actor(training, prepared, images, BUDGETS)
         row = {
             "minutes": round(progress.seconds / 60, 2),
             "updates": progress.update,

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from lpaint.agent.trainer import AgentTraining
-from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
+from lpaint.bench.study import add_cell, evaluate_actor, has_cell, mean_errors, show_errors
 from lpaint.data.dataset import PreparedData
 from lpaint.evaluation import neural_gap
 from lpaint.renderer.networks import NeuralRenderer, canvas_rasterisers
 from lpaint.renderer.training import RendererTraining
 from lpaint.runtime.params import Params
-from lpaint.runtime.profiles import params_with
+from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
@@ -43,7 +43,7 @@ def main(
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "families",
 ) -> None:
     """Train and judge every cell that the report lacks."""
-    params = params_with(ROOT, profile)
+    params = params_with_profile(ROOT, profile)
     agent = params.agent.model_copy(update={"updates": updates})
     base = params.base.model_copy(update={"threads": threads or params.base.threads})
     params = params.model_copy(update={"agent": agent, "base": base})
@@ -62,7 +62,7 @@ def main(
             variant = variant.model_copy(update={"agent": agent})
             drawing = canvas_rasterisers(get_family(name), compute, network if renderer == "neural" else None)
             training, cell = train(variant, prepared, compute, drawing)
-            strokes, evaluation = judge(training, prepared, images, BUDGETS)
+            strokes, evaluation = evaluate_actor(training, prepared, images, BUDGETS)
             gap = neural_gap(network, get_family(name), evaluation.strokes, variant.agent.episode_strokes)
             cell |= {"split": "validation", "images": len(evaluation.rows), "l2": mean_errors(strokes), "gap": gap}
             cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}

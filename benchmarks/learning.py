@@ -16,12 +16,12 @@ import numpy as np
 import typer
 
 from lpaint.agent.trainer import AgentTraining
-from lpaint.bench.study import add_cell, has_cell, judge, mean_errors, show_errors
+from lpaint.bench.study import add_cell, evaluate_actor, has_cell, mean_errors, show_errors
 from lpaint.compare.table import Difference
 from lpaint.data.dataset import PreparedData
 from lpaint.renderer.networks import canvas_rasterisers
 from lpaint.runtime.params import Params, parse_params
-from lpaint.runtime.profiles import params_with
+from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import get_family
 from lpaint.tracking import FINAL_VALIDATION, start_run
 from lpaint.training.checkpoint import CheckpointManager
@@ -112,7 +112,7 @@ def main(
 
 def variant(changes: dict[str, Any], seed: int, updates: int, threads: int) -> Params:
     """The parameters of a cell."""
-    values = params_with(ROOT, "faces-cpu").model_dump(by_alias=True)
+    values = params_with_profile(ROOT, "faces-cpu").model_dump(by_alias=True)
     common = {"base.seed": seed, "base.threads": threads, "agent.updates": updates, "agent.validation.every": 100}
     common |= {"agent.schedule": "step", "agent.curriculum.share": 0.5}
     for key, value in {**common, **changes}.items():
@@ -132,7 +132,7 @@ def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, im
         training = AgentTraining(params, data, compute, rasterisers, CheckpointManager(Path(folder)), tracker)
         training.run()
         progress = training.progress
-        strokes, evaluation = judge(training, data, images, BUDGETS)
+        strokes, evaluation = evaluate_actor(training, data, images, BUDGETS)
         errors = mean_errors(strokes)
         tracker.log_metrics({f"{FINAL_VALIDATION}/l2_{budget}": value for budget, value in errors.items()})
     return {

@@ -14,10 +14,10 @@ import typer
 
 from lpaint.files import write_json, write_text
 from lpaint.metrics import l2, ssim
-from lpaint.painting.engine.resample import resize
+from lpaint.painting.engine.resample import resize, scaled_size
 from lpaint.painting.io.image import read_image, write_image
 from lpaint.painting.onnx_model import OnnxPainter, packaged_model
-from lpaint.painting.picture import Plan, paint_picture, scaled
+from lpaint.painting.picture import Plan, paint_picture
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 512
@@ -46,7 +46,7 @@ def main(
     report: dict[str, Any] = {}
     for name, path in _pictures():
         picture = read_image(path)
-        height, width = scaled(*picture.shape[1:], LONGEST)
+        height, width = scaled_size(*picture.shape[1:], LONGEST)
         picture = np.clip(resize(picture[None], height, width)[0], 0, 1)
         report[name] = {}
         for budget, (divide, steps) in GRIDS.items():

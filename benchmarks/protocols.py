@@ -26,7 +26,7 @@ from lpaint.evaluation import evaluate, summarise
 from lpaint.painting.actor_spec import ActorSpec
 from lpaint.renderer.networks import canvas_rasterisers
 from lpaint.runtime.params import Params, parse_params
-from lpaint.runtime.profiles import params_with
+from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
@@ -117,7 +117,7 @@ def _name(protocol: str, effort: int, fitted: str) -> str:
 
 def _params(name: str, seed: int, updates: int, threads: int, path: Path) -> Params:
     """The profile, cut to ``updates``, on the pictures at ``path``."""
-    values = params_with(ROOT, name).model_dump(by_alias=True)
+    values = params_with_profile(ROOT, name).model_dump(by_alias=True)
     values["base"] |= {"seed": seed, "threads": threads, "compile": "off"}
     values["data"] |= {"path": str(path), "workers": 1}
     values["agent"] |= {"updates": updates}

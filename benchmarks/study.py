@@ -23,11 +23,11 @@ from typing import Annotated, Any
 import typer
 
 from lpaint.compare.experiments import list_experiments
-from lpaint.compare.table import JUDGES, Difference, Estimate
+from lpaint.compare.table import METRICS, Difference, Estimate
 from lpaint.files import write_json, write_text
 from lpaint.plots import save_curves
 from lpaint.tracking.base import FINAL_VALIDATION
-from lpaint.tracking.reading import RunStore, TrackedRun
+from lpaint.tracking.run_store import RunStore, TrackedRun
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs/study"
@@ -232,7 +232,7 @@ def _figures(store: RunStore, run: TrackedRun) -> dict[str, Any]:
 
 def _judged(store: RunStore, run: TrackedRun, prefix: str) -> dict[str, dict[str, float]]:
     """A split's figures by judge and stroke budget; none where the evaluation did not measure it."""
-    histories = {judge: store.history(run.run_id, f"{prefix}/{judge}") for judge in JUDGES}
+    histories = {judge: store.history(run.run_id, f"{prefix}/{judge}") for judge in METRICS}
     return {
         judge: {str(strokes): round(value, 6) for strokes, value in history}
         for judge, history in histories.items()

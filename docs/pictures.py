@@ -1,4 +1,4 @@
-"""Make the README's pictures: `python docs/pictures.py`, after `dvc repro`. Their subjects are synthetic."""
+"""Make the pictures of the README from synthetic targets: run `python docs/pictures.py` after `dvc repro`."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from lpaint.plots import sheet
 ROOT = Path(__file__).parents[1]
 SIDE = 256
 BUDGETS = (25, 100, 500, 2000)
-# As --pixel-art 48 --palette 16 --size 384.
+# The values of --pixel-art 48 --palette 16 --size 384.
 CELLS, COLOURS, SIDE_OF_CELLS = 48, 16, 384
-# Pictures of a seed that no training uses.
+# No training uses this seed.
 SEED, PICTURES = 20_001, (10, 16, 9)
 
 
 def main() -> None:
-    """Paint three pictures at four budgets, at the exact size of the sheet's cells; turn the last into pixel art."""
+    """Paint three pictures with four stroke budgets at the cell size of the sheet, and turn the last into pixel art."""
     model = OnnxPainter(ROOT / "exports/actor.onnx", "cpu")
     rows, cells = [], []
     for index in PICTURES:

@@ -1,4 +1,7 @@
-"""Make docs/strokes.md and its sheets: `python docs/strokes.py`. Minutes on a CPU: it trains a renderer a family."""
+"""Make docs/strokes.md and its sheets: `python docs/strokes.py`.
+
+Takes minutes on a CPU: it trains one neural renderer for each family.
+"""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,13 +23,13 @@ ROOT = Path(__file__).parents[1]
 SHOWN = 8
 INTRODUCTION = """# Stroke families
 
-A stroke is a shape, numbers in 0..1 that live in the unit square of a frame, and a colour. `stroke.family` in
-`params.yaml` chooses the family for everything: the agent's action, the neural renderer's input, the exported model,
-the painting. `lpaint strokes` prints this list.
+A stroke is a shape and a colour. The shape is a list of numbers in 0..1; they are coordinates in the unit square of a
+frame. `stroke.family` in `params.yaml` selects the family for the agent's action, the input of the neural renderer, the
+exported model and the painting. `lpaint strokes` prints this list.
 
-Each sheet shows random strokes: above drawn exactly at 128 px, below by a neural renderer at 64 px after {updates}
-updates (made by `python docs/strokes.py`; a test holds every family to the same contract: range, resolution, bounds,
-gradients, degenerate shapes, export).
+Each sheet shows random strokes. Above: drawn exactly at 128 px. Below: drawn by a neural renderer at 64 px, after
+{updates} updates. `python docs/strokes.py` makes this page. One test checks the same contract for every family: range,
+resolution, bounds, gradients, degenerate shapes and export.
 """
 
 

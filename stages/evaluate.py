@@ -24,7 +24,7 @@ from lpaint.runtime.artifacts import (
     RENDERER_WEIGHTS,
 )
 from lpaint.runtime.params import Params
-from lpaint.runtime.provenance import find_producer
+from lpaint.runtime.provenance import find_producing_run
 from lpaint.tracking import FINAL_VALIDATION, Tracker
 from lpaint.training.device import choose_compute
 from stages.runner import run_stage
@@ -59,7 +59,7 @@ def run(params: Params, tracker: Tracker) -> None:
         write_figures(evaluation, model, folder, params.evaluate.timelapses)
     write_json(EVALUATION_REPORT, summary)
     _track(summary, tracker)
-    _track(summary, tracker.for_run(find_producer(ACTOR_WEIGHTS)))
+    _track(summary, tracker.for_run(find_producing_run(ACTOR_WEIGHTS)))
     _print_table(summary["validation"], "validation")
     _print_table(summary, "test")
     if summary["left_out"]:

@@ -31,7 +31,7 @@ from lpaint.runtime.artifacts import (
     RENDERER_WEIGHTS,
 )
 from lpaint.runtime.params import Params
-from lpaint.runtime.provenance import find_producer, git_commit
+from lpaint.runtime.provenance import find_producing_run, git_commit
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from stages.runner import run_stage
@@ -42,7 +42,7 @@ def run(params: Params, tracker: Tracker) -> None:
     actor, spec = load_actor(ACTOR_WEIGHTS)
     renderer = load_renderer(RENDERER_WEIGHTS)
     family = get_family(spec.family)
-    run_id = find_producer(ACTOR_WEIGHTS)
+    run_id = find_producing_run(ACTOR_WEIGHTS)
     opset = params.export.opset
     export_rasteriser(family, RASTERISER_ONNX, opset)
     export_outline(family, OUTLINE_ONNX, opset)

@@ -13,10 +13,10 @@ from lpaint.renderer.training import RendererTraining
 from lpaint.runtime.artifacts import RENDERER_FIGURES, RENDERER_REPORT, RENDERER_WEIGHTS, rasteriser_record
 from lpaint.runtime.params import Params
 from lpaint.runtime.provenance import digest_file
-from lpaint.runtime.resume import first_unfinished
+from lpaint.runtime.resume import find_resumable_key
 from lpaint.tracking import Tracker
 from lpaint.training.checkpoint import open_checkpoints
-from lpaint.training.device import choose_compute, describe_compute, keep_threads
+from lpaint.training.device import choose_compute, describe_compute, restore_threads
 from lpaint.training.weights import save_weights
 from stages.runner import run_stage
 
@@ -33,9 +33,9 @@ def run(params: Params, tracker: Tracker) -> None:
         "compute": compute.key(params.base),
     }
     # With threads 0 (all cores), earlier versions saved the number of cores.
-    key = first_unfinished("pretrain_renderer", key, key | {"compute": compute.as_dict()})
+    key = find_resumable_key("pretrain_renderer", key, key | {"compute": compute.as_dict()})
     with open_checkpoints("pretrain_renderer", key) as resume:
-        compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
+        compute = restore_threads(compute, resume.directory, bool(resume.checkpoints))
         tracker.resume_from(resume.directory)
         print(f"pretrain_renderer {describe_compute(params.base, compute)}", flush=True)
         training = RendererTraining(params, compute, resume, tracker)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from lpaint.errors import DISK_ERRORS, ExitCode, LpaintError, ParamsError
-from lpaint.files import sweep
+from lpaint.files import remove_stale_partials
 from lpaint.runtime.artifacts import OUTPUT_FOLDERS
-from lpaint.runtime.interruption import orderly_end
+from lpaint.runtime.interruption import interrupt_on_signals
 from lpaint.runtime.messages import flush_streams, notify
 from lpaint.runtime.params import Params, load_params
-from lpaint.runtime.paths import foreign_code
-from lpaint.runtime.provenance import remember_output
+from lpaint.runtime.paths import mismatched_install
+from lpaint.runtime.provenance import record_output
 from lpaint.tracking import NullTracker, Tracker, start_run
 
 Run = Callable[[Params, Tracker], None]
@@ -34,12 +34,12 @@ def run_stage(
             reports. None for a stage that runs in one process.
     """
     with report_errors(name), processes or _single_process(name) as is_main:
-        if is_main and (code := foreign_code()):
+        if is_main and (code := mismatched_install()):
             advice = "remove .venv here and run make setup"
             notify(f"warning: {name}: runs the code in {code}, not this repository's; {advice}")
         for pattern in OUTPUT_FOLDERS:
             for folder in Path().glob(pattern):
-                sweep(folder, earlier=True)
+                remove_stale_partials(folder, include_legacy=True)
         run_tracked(name, run, outputs, is_main)
 
 
@@ -48,7 +48,7 @@ def report_errors(name: str) -> Iterator[None]:
     """Report an error or an interruption in one sentence, then exit with its documented code."""
     try:
         # SIGTERM raises like Ctrl-C, so that the tracked run is closed as killed and does not stay open.
-        with orderly_end():
+        with interrupt_on_signals():
             yield
     except LpaintError as error:
         _exit(f"error: {error}", error.exit_code)
@@ -60,7 +60,7 @@ def report_errors(name: str) -> Iterator[None]:
             advice = "make room or mend the permissions, then run the same again"
             _exit(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
         notify(traceback.format_exc().rstrip())
-        _exit(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNFORESEEN)
+        _exit(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNEXPECTED)
 
 
 def _exit(sentence: str, code: ExitCode) -> NoReturn:
@@ -86,4 +86,4 @@ def run_tracked(name: str, run: Run, outputs: Sequence[Path] = (), is_main: bool
     with start_run(name, params) as tracker:
         run(params, tracker)
         for path in outputs:
-            remember_output(tracker.run_id, path)
+            record_output(tracker.run_id, path)

@@ -12,7 +12,7 @@ from lpaint.agent.state import TrainState
 from lpaint.agent.torch_model import save_actor
 from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
-from lpaint.files import replacing, write_json
+from lpaint.files import atomic_write, write_json
 from lpaint.plots import save_curves
 from lpaint.renderer.networks import canvas_rasterisers, load_renderer
 from lpaint.runtime.artifacts import (
@@ -24,12 +24,12 @@ from lpaint.runtime.artifacts import (
 )
 from lpaint.runtime.params import Params, load_params
 from lpaint.runtime.provenance import digest_file
-from lpaint.runtime.resume import first_unfinished
+from lpaint.runtime.resume import find_resumable_key
 from lpaint.strokes import get_family
 from lpaint.tracking import Tracker
 from lpaint.training import distributed
 from lpaint.training.checkpoint import open_checkpoints
-from lpaint.training.device import Compute, choose_compute, describe_compute, keep_threads, use_threads
+from lpaint.training.device import Compute, choose_compute, describe_compute, restore_threads, set_threads
 from stages.runner import report_errors, run_stage
 
 
@@ -40,12 +40,12 @@ def run(params: Params, tracker: Tracker) -> None:
     renderer = digest_file(RENDERER_WEIGHTS) if params.agent.renderer == "neural" else None
     keys = resume_keys(params, compute, data.digest, renderer)
     # Rank 0 chooses the key, because each machine has resume folders of its own.
-    key = distributed.broadcast(first_unfinished("train_agent", *keys))
+    key = distributed.broadcast(find_resumable_key("train_agent", *keys))
     with open_checkpoints("train_agent", key, distributed.is_main()) as resume:
         if distributed.is_main():
-            compute = keep_threads(compute, resume.directory, bool(resume.checkpoints))
+            compute = restore_threads(compute, resume.directory, bool(resume.checkpoints))
         distributed.wait_for_main()
-        compute = use_threads(compute, distributed.broadcast(compute.threads))
+        compute = set_threads(compute, distributed.broadcast(compute.threads))
         distributed.check_equal(keys[0])
         tracker.resume_from(resume.directory)
         used = compute.as_dict() | {"ranks": distributed.world_size()}
@@ -103,7 +103,7 @@ def _report(progress: TrainState, params: Params) -> dict[str, Any]:
 def _write_curve(progress: TrainState, tracker: Tracker) -> None:
     curve = progress.curve
     with (
-        replacing(TRAINING_FIGURES / "curve.csv") as temporary,
+        atomic_write(TRAINING_FIGURES / "curve.csv") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
         writer = csv.DictWriter(stream, curve[0].keys())

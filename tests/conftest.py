@@ -1,6 +1,5 @@
 """Fixtures that several files share: a clean environment, and one small real run of the whole chain."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from lpaint.cli import main
+from lpaint.files import lock_file
 from tests.helpers.commands import Outcome
 from tests.helpers.tiny import run_chain
 
@@ -37,7 +37,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shared = shared.parent
     root = shared / "chain"
     with (shared / "chain.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
         if not (root / "done").exists():
             root.mkdir()
             # Where an earlier test of this process pointed MLflow at.

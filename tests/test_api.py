@@ -77,7 +77,7 @@ def test_what_is_no_picture_is_refused(painter: Painter) -> None:
     for bad in (np.zeros((2, 3, 5)), np.zeros((0, 4, 3)), np.zeros(7)):
         with pytest.raises(ImageError, match="is no picture"):
             painter.paint(bad)
-    with pytest.raises(ImageError, match="no numbers"):
+    with pytest.raises(ImageError, match="NaN or infinite"):
         painter.paint(np.full((4, 4, 3), np.nan))
     with pytest.raises(ParamsError, match="at least 1"):
         painter.paint(_ramp(), strokes=0)
@@ -96,3 +96,11 @@ def test_the_examples_of_the_docs_run(tmp_path: Path, monkeypatch: pytest.Monkey
     exec(code, names)
     assert names["large"].shape == (40, 60, 3) and Path("after_10.png").exists() and Path("photo.mp4").exists()
     assert len(capsys.readouterr().out.splitlines()) == len(names["artwork"])
+
+
+def test_ground_is_the_deprecated_name_of_background(painter: Painter) -> None:
+    colour = (1.0, 0.5, 0.0)
+    with pytest.warns(DeprecationWarning, match=r"ground=\.\.\.\) is called background= now; the next release removes"):
+        old = painter.paint(_ramp(), strokes=3, ground=colour)
+    assert (old.pixels() == painter.paint(_ramp(), strokes=3, background=colour).pixels()).all()
+    assert (old.pixels() != painter.paint(_ramp(), strokes=3).pixels()).any()

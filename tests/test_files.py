@@ -1,9 +1,10 @@
 """What lies on disk: whole files or none, resume state, weights, and where paths lead."""
 
-import fcntl
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from multiprocessing.synchronize import Event
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lpaint.errors import ModelError
-from lpaint.files import is_partial, replacing, sweep, write_json, write_text
+from lpaint.files import atomic_write, is_partial, lock_file, remove_stale_partials, write_json, write_text
 from lpaint.runtime.paths import repository_root, resolve_data_path, resume_directory
 from lpaint.training.checkpoint import generator_state, open_checkpoints, restore_generator
 from lpaint.training.weights import load_weights, save_weights
@@ -26,19 +27,19 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     path = tmp_path / "deep" / "report.json"
     write_text(path, "old")
     for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), replacing(path) as temporary:
+        with pytest.raises(error), atomic_write(path) as temporary:
             temporary.write_text("half")
             raise error
     assert path.read_text() == "old" and [each.name for each in path.parent.iterdir()] == ["report.json"]
     # The body wrote nothing at all.
-    with pytest.raises(FileNotFoundError), replacing(path):
+    with pytest.raises(FileNotFoundError), atomic_write(path):
         pass
     assert path.read_text() == "old" and len(list(path.parent.iterdir())) == 1
 
 
 def test_temporary_file_stands_beside_its_target_with_its_suffix(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(b"new")
         assert temporary.parent == path.parent and temporary.suffix == ".png" and not path.exists()
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
@@ -64,7 +65,7 @@ def test_an_empty_file_is_written_too_and_two_writers_do_not_meet(tmp_path: Path
     path = tmp_path / "report.txt"
     write_text(path, "")
     assert path.read_text() == ""
-    with replacing(path) as one, replacing(path) as other:
+    with atomic_write(path) as one, atomic_write(path) as other:
         assert one != other and is_partial(one) and not is_partial(path)
         one.write_text("one")
         other.write_text("other")
@@ -83,21 +84,21 @@ def test_what_is_swept_is_old_and_nobodys(tmp_path: Path) -> None:
     film = tmp_path / ".film.2024.partial.mkv"
     for path in (old, earlier, film, *others):
         path.touch()
-    sweep(tmp_path / "nowhere")
-    sweep(tmp_path)
+    remove_stale_partials(tmp_path / "nowhere")
+    remove_stale_partials(tmp_path)
     assert len(list(tmp_path.iterdir())) == 6, "fresh ones stay"
-    with replacing(tmp_path / "mine") as mine:
+    with atomic_write(tmp_path / "mine") as mine:
         mine.touch()
         for path in tmp_path.iterdir():
             os.utime(path, (time.time() - 90_000,) * 2)
-        sweep(tmp_path)
+        remove_stale_partials(tmp_path)
         # This process's file is as old, but locked; the numbers in the others' names are not asked.
         assert set(tmp_path.iterdir()) == {mine, earlier, film, *others}
         film.unlink()
         # In lpaint's own folders, what earlier versions left goes too.
-        sweep(tmp_path, earlier=True)
+        remove_stale_partials(tmp_path, include_legacy=True)
         assert set(tmp_path.iterdir()) == {mine, *others}
-        sweep(tmp_path, idle=0)
+        remove_stale_partials(tmp_path, min_age=0)
         assert mine.exists()
     assert (tmp_path / "mine").exists()
 
@@ -142,9 +143,8 @@ def test_clearing_keeps_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with open_checkpoints("train_agent", {"seed": 0}) as resume:
         resume.save({"step": 1})
         resume.clear()
-        lock = resume.directory.with_suffix(".lock").open()
-        with lock, pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with resume.directory.with_suffix(".lock").open() as lock:
+            assert lock.read() == str(os.getpid()) and not lock_file(lock, wait=False)
     with open_checkpoints("train_agent", {"seed": 0}) as resume:
         assert last_state(resume) is None
 
@@ -180,6 +180,61 @@ def test_of_two_processes_with_one_training_the_second_waits(
     finally:
         done.set()
         other.join()
+
+
+# A stand-in for Windows: no fcntl, no SIGHUP, folders that cannot be opened, and byte ranges that can be locked.
+WINDOWS = """
+import fcntl, json, os, pathlib, signal, sys, tempfile, threading, types
+from lpaint.runtime import messages
+from multiprocessing import connection
+
+def locking(handle, mode, length, lock=fcntl.lockf):
+    try:
+        lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, length, os.lseek(handle, 0, os.SEEK_CUR))
+    except OSError:
+        raise PermissionError(13, "Permission denied") from None
+
+def closed_folders(path, flags, *rest, opens=os.open):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied")
+    return opens(path, flags, *rest)
+
+sys.modules |= {"fcntl": None, "msvcrt": types.SimpleNamespace(locking=locking, LK_NBLCK=2)}
+sys.platform, os.open = "win32", closed_folders
+del signal.SIGHUP
+from lpaint.files import lock_file, remove_stale_partials, write_text
+from lpaint.runtime.interruption import defer_signals, interrupt_on_signals
+path = pathlib.Path(sys.argv[1])
+write_text(path.with_name("written"), "whole")
+remove_stale_partials(path.parent, min_age=0)
+with interrupt_on_signals(), defer_signals(""), path.open("r+") as file:
+    print(*(lock_file(file, wait=wait == "True", shared=shared == "True")
+            for wait, shared in (each.split("-") for each in sys.argv[2:])), file.read(), flush=True)
+    input()
+"""
+
+
+def _on_windows(path: Path, *locks: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WINDOWS, str(path), *locks]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "given"), [("False", "False", "False"), ("True", "False", "False"), ("True", "True", "True")]
+)
+def test_files_are_written_and_locked_on_windows_too(tmp_path: Path, held: str, asked: str, given: str) -> None:
+    path = tmp_path / "lock"
+    path.write_text("holder")
+    holder = _on_windows(path, f"True-{held}")
+    assert holder.stdout is not None and holder.stdout.readline() == "True holder\n"
+    assert _on_windows(path, f"False-{asked}").communicate("\n")[0] == f"{given} holder\n"
+    waiting = _on_windows(path, "True-False")
+    time.sleep(0.3)
+    holder.kill()
+    holder.communicate()
+    # The system has unlocked what a killed process held.
+    assert waiting.communicate("\n")[0] == "True holder\n"
+    assert {each.name for each in tmp_path.iterdir()} == {"lock", "written"}
 
 
 def test_generator_goes_on_where_it_was() -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lpaint.metrics import gmsd, l2, ms_ssim, psnr, reward, ssim
-from lpaint.plots import save_curves, save_image, sheet, to_bytes
+from lpaint.plots import save_curves, save_image, sheet, to_uint8_hwc
 
 
 def _flat(*values: float, side: int = 8) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_captions_stand_above_their_column_and_leave_the_pictures_alone() -> Non
 
 
 def test_bytes_are_rounded_and_clipped() -> None:
-    assert to_bytes(np.array([-1, 0.5, 2], np.float32).reshape(3, 1, 1)).tolist() == [[[0, 128, 255]]]
+    assert to_uint8_hwc(np.array([-1, 0.5, 2], np.float32).reshape(3, 1, 1)).tolist() == [[[0, 128, 255]]]
 
 
 def test_images_and_plots_are_whole_files(tmp_path: Path) -> None:

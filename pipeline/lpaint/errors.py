@@ -1,14 +1,12 @@
 """Errors that a user can cause, each with the exit code that the command line documents.
 
-A message is one sentence that says what was wrong, where, and what to do about it. Anything that is not an
-``LpaintError`` is a bug and keeps its traceback.
+A message is one sentence: where, what is wrong, and what to do. Any other exception is a bug and keeps its traceback.
 """
 
 import errno
 from enum import IntEnum
 
-# Of a full, read-only or failing disk, of files that may not be touched and of names that no disk takes: the machine's
-# or the input's fault, not the program's.
+# The disk is full, read-only or failing, a file is not accessible, or a file name is invalid. These are not bugs.
 DISK_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -32,24 +30,24 @@ class ExitCode(IntEnum):
     MODEL = 3
     DEVICE = 4
     DATA = 5
-    UNFORESEEN = 70
+    UNEXPECTED = 70
     INTERRUPTED = 130
 
 
 class LpaintError(Exception):
-    """Base of every error that is the input's fault rather than the program's."""
+    """Base of all errors that the input or the machine causes, not a bug."""
 
     exit_code: ExitCode = ExitCode.SOME_FAILED
 
 
 class ImageError(LpaintError):
-    """An input picture cannot be read or an output picture cannot be written."""
+    """An input image cannot be read or an output image cannot be written."""
 
     exit_code = ExitCode.SOME_FAILED
 
 
 class StreamError(LpaintError):
-    """Standard output cannot be written, for want of room say."""
+    """Standard output cannot be written, for example because the disk is full."""
 
     exit_code = ExitCode.SOME_FAILED
 
@@ -67,7 +65,7 @@ class ModelError(LpaintError):
 
 
 class DeviceError(LpaintError):
-    """The device asked for is not there."""
+    """The requested device is not available."""
 
     exit_code = ExitCode.DEVICE
 
@@ -79,10 +77,15 @@ class DataError(LpaintError):
 
 
 class TrainingError(LpaintError):
-    """Training cannot go on, e.g. because a loss is no longer finite."""
+    """Training cannot continue, for example because a loss is not finite."""
 
     exit_code = ExitCode.SOME_FAILED
 
 
+def one_line(error: object, limit: int = 300) -> str:
+    """An exception's text on one line of at most ``limit`` characters; the name of its type if it has no text."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 class MisfitError(Exception):
-    """A saved state does not fit this code; the text names the first difference. See ``lpaint.training.restore``."""
+    """A saved state does not fit this code; the text names the first difference (``lpaint.training.restore``)."""

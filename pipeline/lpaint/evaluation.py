@@ -1,4 +1,4 @@
-"""Judging a trained agent on pictures that it has never seen: error as a function of strokes."""
+"""Evaluation of a trained agent on pictures that it has never seen: error as a function of strokes."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,37 +10,39 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import nn
 
 from lpaint.errors import DataError
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 from lpaint.metrics import gmsd, l2, ms_ssim, psnr, reward, ssim
 from lpaint.painting.engine.resample import resize
-from lpaint.painting.engine.search import (
-    EFFORT,
-    PaintingModel,
-    Strokes,
-    draw_strokes,
-    judged_budgets,
-    paint_as_trained,
-)
-from lpaint.plots import save_curves, save_image, sheet, to_bytes
+from lpaint.painting.engine.search import EFFORT, budgets_within_episode, paint
+from lpaint.painting.engine.types import PaintingModel, Strokes
+from lpaint.painting.io.image import canvas_to_pixels
+from lpaint.painting.io.timelapse import write_timelapse
+from lpaint.painting.render import draw_strokes
+from lpaint.plots import save_curves, save_image, sheet
 from lpaint.strokes import StrokeFamily, pixel_centres
 
 METRICS = ("l2", "l2_canvas", "psnr", "ssim", "ms_ssim", "gmsd", "reward")
-_JUDGED_AT = 100
-# Paintings kept for comparisons.
-_KEPT = 8
+_RANKING_BUDGET = 100
+# Paintings saved for comparisons with other agents.
+_SAVED_PAINTINGS = 8
+# Time-lapses: frames a second, and the most frames before the last one is held.
+_FPS, _MAX_FRAMES = 1000 / 60, 60
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What the agent painted and how close it came.
 
-    ``table``: one row an image and budget with the columns ``row``, ``name``, ``strokes`` (the budget), ``used``
-    (strokes painted; fewer where nothing more helped) and METRICS, sorted by budget, then in the order of ``rows``;
-    ``images``: the packed pictures [M, H, W, 3] uint8, of which ``rows`` [N] were painted; ``strokes``: N paintings.
+    Attributes:
+        table: one row for each image and budget with the columns ``row``, ``name``, ``strokes`` (the budget), ``used``
+            (strokes painted; fewer where nothing more helped) and METRICS; sorted by budget, then in the order of
+            ``rows``.
+        images: the packed pictures [M, H, W, 3] uint8.
+        rows: [N], which of them were painted.
+        strokes: N paintings.
     """
 
     table: pd.DataFrame
@@ -65,15 +67,15 @@ def evaluate(
 ) -> Evaluation:
     """Paint pictures within each budget and measure; ``l2_canvas`` is the L2 after averaging down to the model's size.
 
-    The model paints by its own protocol; see ``paint_as_trained``. Memory holds the canvases of one batch and the
+    The model paints by its own protocol; see ``search.paint``. Memory holds the canvases of one batch and the
     strokes of all pictures (34 kB a picture at 500 strokes).
 
     Args:
-        model: the trained painter.
+        model: the trained model.
         images: [M, H, W, 3] uint8, packed; may be memory-mapped.
         rows: [N], which of them to paint; ``names``: their N names.
-        budgets: stroke counts; those that the model cannot be judged at are left out (``judged_budgets``).
-        effort: how picky the painter is; see ``paint_by_error``.
+        budgets: stroke counts; those beyond the model's episode are left out (``budgets_within_episode``).
+        effort: how selective the search is; see ``search.paint_by_search``.
         batch: pictures painted together.
 
     Raises:
@@ -81,18 +83,18 @@ def evaluate(
     """
     if not len(rows):
         raise DataError("data: there is no image to evaluate on; raise data.limit or the split's fraction")
-    budgets = judged_budgets(model, budgets)
+    budgets = budgets_within_episode(model, budgets)
     tables, strokes = [], []
     for at in range(0, len(rows), batch):
         part = rows[at : at + batch]
         targets = _pictures(images, part)
-        painting = paint_as_trained(model, targets, budgets, effort=effort)
-        used = np.array([len(each) for each in painting.strokes])
+        result = paint(model, targets, budgets, effort=effort)
+        used = np.array([len(each) for each in result.strokes])
         for budget in budgets:
             columns = {"row": part, "name": list(names[at : at + batch]), "strokes": budget}
-            columns |= {"used": np.minimum(used, budget)} | _measure(painting.snapshots[budget], targets, model.canvas)
+            columns |= {"used": np.minimum(used, budget)} | _measure(result.snapshots[budget], targets, model.canvas)
             tables.append(pd.DataFrame(columns))
-        strokes += painting.strokes
+        strokes += result.strokes
     # The sort is stable, so that pictures keep the order of ``rows`` within a budget.
     table = pd.concat(tables).sort_values("strokes", kind="stable", ignore_index=True)
     return Evaluation(table, images, rows, strokes)
@@ -102,7 +104,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """Count, mean number of strokes used, and of every metric mean, median and 95% interval, by stroke budget.
 
     ``ci95`` is the half-width of the mean's normal interval over pictures, 1.96 s / sqrt(n); a single picture has none.
-    It says how well the mean over such pictures is known, not how another training would turn out. PSNR is capped at
+    It is the uncertainty of the mean over such pictures, not that of another training. PSNR is capped at
     100 dB and everything is rounded, so that the report is finite and the same for the same paintings.
     """
     strokes: dict[str, Any] = {}
@@ -155,37 +157,22 @@ def write_figures(evaluation: Evaluation, model: PaintingModel, folder: Path, ti
     _plot_metrics(evaluation, folder)
     captions = ["target", *map(str, evaluation.budgets)]
     for name, places in ranked(evaluation).items():
-        pictures = [_painted(evaluation, model, place) for place in places]
+        pictures = [_target_and_paintings(evaluation, model, place) for place in places]
         save_image(folder / f"{name}.png", sheet(pictures, captions=captions))
     _save_paintings(evaluation, model, folder / "paintings.npz")
     height, width = evaluation.images.shape[1:3]
-    for place in range(min(timelapses, len(evaluation.strokes))):
-        path = folder / f"timelapse_{place}.webp"
-        write_timelapse(path, model, evaluation.strokes[place], 2 * height, 2 * width)
+    for place, strokes in enumerate(evaluation.strokes[:timelapses]):
+        path, seconds = folder / f"timelapse_{place}.webp", min(_MAX_FRAMES, len(strokes) + 1) / _FPS
+        write_timelapse(path, model, strokes, 2 * height, 2 * width, _FPS, seconds)
 
 
 def ranked(evaluation: Evaluation, count: int = 4) -> dict[str, np.ndarray]:
-    """Places of the best, median and worst pictures by L2 at 100 strokes, or at the largest budget without it."""
-    judged = _JUDGED_AT if _JUDGED_AT in evaluation.budgets else evaluation.budgets[-1]
+    """Indices into ``rows`` of the best, median and worst pictures by L2 at 100 strokes, or else the largest budget."""
+    budget = _RANKING_BUDGET if _RANKING_BUDGET in evaluation.budgets else evaluation.budgets[-1]
     table = evaluation.table
-    order = np.argsort(table.loc[table["strokes"] == judged, "l2"].to_numpy(), kind="stable")
+    order = np.argsort(table.loc[table["strokes"] == budget, "l2"].to_numpy(), kind="stable")
     middle = max(0, (len(order) - count) // 2)
     return {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
-
-
-def write_timelapse(
-    path: Path, model: PaintingModel, strokes: Strokes, height: int, width: int, frames: int = 60
-) -> None:
-    """Animate a painting as WebP, from black, at most ``frames`` evenly spaced frames; the last is held two seconds."""
-    shown = set(np.linspace(0, len(strokes), min(frames, len(strokes) + 1)).astype(int).tolist())
-    pictures = [
-        Image.fromarray(to_bytes(canvas))
-        for count, canvas in enumerate(draw_strokes(model, strokes, height, width))
-        if count in shown
-    ]
-    durations = [60] * (len(pictures) - 1) + [2000]
-    with replacing(path) as temporary:
-        pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=80)
 
 
 @contextmanager
@@ -212,9 +199,9 @@ def _pictures(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _measure(canvas: np.ndarray, targets: np.ndarray, size: int) -> dict[str, np.ndarray]:
     """METRICS, each [B]."""
     small = [resize(pictures, size, size) for pictures in (canvas, targets)]
-    judges = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "gmsd": gmsd, "reward": reward}
+    metrics = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "gmsd": gmsd, "reward": reward}
     errors = {"l2": l2(canvas, targets), "l2_canvas": l2(*small)}
-    return errors | {name: judge(canvas, targets) for name, judge in judges.items()}
+    return errors | {name: metric(canvas, targets) for name, metric in metrics.items()}
 
 
 def _describe(values: np.ndarray) -> dict[str, float]:
@@ -224,8 +211,8 @@ def _describe(values: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in described.items()}
 
 
-def _painted(evaluation: Evaluation, model: PaintingModel, place: int) -> list[np.ndarray]:
-    """The target and the painting at each budget, drawn anew from its strokes: keeping all canvases takes gigabytes."""
+def _target_and_paintings(evaluation: Evaluation, model: PaintingModel, place: int) -> list[np.ndarray]:
+    """The target, and the painting at each budget drawn again from its strokes: all canvases would take gigabytes."""
     target = _pictures(evaluation.images, evaluation.rows[place : place + 1])[0]
     strokes = evaluation.strokes[place]
     wanted = [min(budget, len(strokes)) for budget in evaluation.budgets]
@@ -236,10 +223,10 @@ def _painted(evaluation: Evaluation, model: PaintingModel, place: int) -> list[n
 
 def _save_paintings(evaluation: Evaluation, model: PaintingModel, path: Path) -> None:
     """``names`` [N], ``strokes`` [K] and ``pictures`` [N, 1 + K, H, W, 3] uint8: the target, then each budget's."""
-    first = range(min(_KEPT, len(evaluation.strokes)))
-    pictures = [[to_bytes(picture) for picture in _painted(evaluation, model, place)] for place in first]
+    first = range(min(_SAVED_PAINTINGS, len(evaluation.strokes)))
+    pictures = [list(map(canvas_to_pixels, _target_and_paintings(evaluation, model, place))) for place in first]
     names = evaluation.table["name"].iloc[: len(first)].to_numpy(str)
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, names=names, strokes=evaluation.budgets, pictures=np.array(pictures))
 
 

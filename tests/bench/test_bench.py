@@ -16,9 +16,9 @@ from lpaint.bench.contention import _Training, bench_contention
 from lpaint.bench.gans import bench_gans
 from lpaint.bench.painting import bench_painting
 from lpaint.bench.plain import contiguous, plain_optim
-from lpaint.bench.preparing import bench_preparing
+from lpaint.bench.preparation import bench_preparation
 from lpaint.bench.rendering import bench_rendering
-from lpaint.bench.replaying import bench_replay
+from lpaint.bench.replay import bench_replay
 from lpaint.bench.timing import Report, interleaved
 from lpaint.bench.training import _agent, bench_training
 from lpaint.cli import main
@@ -106,7 +106,7 @@ def test_every_other_benchmark_runs(chain: Path) -> None:
         bench_rendering(PLAIN, repeats=1),
         bench_replay(params.agent.per, PLAIN, repeats=1),
         bench_gans(params, PLAIN, repeats=1),
-        bench_preparing(params, 64),
+        bench_preparation(params, 64),
         bench_painting(chain / "exports/actor.onnx", "cpu", 1, repeats=1),
     ]
     for report in reports:
@@ -148,9 +148,12 @@ def test_bench_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as done:
-        main(["bench", "train", "--repeats", "1", "--json", "bench.json"])
-    assert not done.value.code and "ratio of plain to ours" in capsys.readouterr().out
-    assert json.loads(Path("bench.json").read_text())["benchmark"] == "train"
+        main(["bench", "train", "--repeats", "1", "--save", "new.json", "--json", "old.json"])
+    told = capsys.readouterr()
+    assert not done.value.code and "ratio of plain to ours" in told.out
+    assert told.err == "warning: bench --json FILE is now --save FILE; the next release drops the old name\n"
+    assert json.loads(Path("new.json").read_text())["benchmark"] == "train"
+    assert Path("old.json").read_text() == Path("new.json").read_text()
     with pytest.raises(SystemExit) as done:
         main(["bench", "train", "--profile", "none"])
     assert done.value.code == 2 and "profiles" in capsys.readouterr().err

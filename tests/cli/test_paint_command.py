@@ -62,11 +62,19 @@ def test_strokes_are_rendered_again_at_any_size(lpaint, actor, picture) -> None:
     assert np.abs(big.reshape(40, 3, 60, 3, 3).mean((1, 3)) - _pixels("a.png")).mean() < 0.01
     assert lpaint("render", "a.json", "--onnx", actor, "-o", "copy.json").code == 0
     assert json.loads(Path("copy.json").read_text()) == json.loads(Path("a.json").read_text())
-    assert lpaint("replay", "a.json", "--onnx", actor, "--seconds", 1).code == 0
+    outcome = lpaint("animate", "a.json", "--onnx", actor, "--seconds", 1)
+    assert outcome.code == 0 and outcome.err == ""
     with av.open("a.mp4") as film:
         assert sum(1 for _ in film.decode(video=0)) == 75
-    assert "is no time-lapse" in lpaint("replay", "a.json", "-o", "a.png").sentence
+    assert "is no time-lapse" in lpaint("animate", "a.json", "-o", "a.png").sentence
     assert "is there already" in lpaint("render", "a.json", "--onnx", actor, "-o", "a.png").sentence
+
+
+def test_replay_is_the_old_name_of_animate(lpaint, actor, picture) -> None:
+    lpaint("paint", picture, "--onnx", actor, "--strokes", 3, "-o", "a.json")
+    outcome = lpaint("replay", "a.json", "--onnx", actor, "-o", "a.gif", "--seconds", 1)
+    assert outcome.code == 0 and outcome.out == "a.gif: 3 strokes\n"
+    assert outcome.err == "warning: lpaint replay is now lpaint animate; the next release drops the old name\n"
 
 
 def test_strokes_of_another_family_need_another_model(lpaint, actor, picture) -> None:
@@ -88,7 +96,7 @@ def _changed(content: dict, **changes: object) -> dict:
         (lambda c: _changed(c, version=2), '"version" is not 1'),
         (lambda c: _changed(c, width=0), '"width" and "height" must be'),
         (lambda c: {k: v for k, v in c.items() if k != "ground"}, "'ground' is missing"),
-        (lambda c: _changed(c, strokes={}), '"strokes" is no list'),
+        (lambda c: _changed(c, strokes={}), '"strokes" is not a list'),
         (lambda c: _changed(c, strokes=[c["strokes"][0], {**c["strokes"][0], "shape": [0.5]}]), "different numbers"),
         (lambda c: _changed(c, strokes=[{**c["strokes"][0], "colour": [0, 0, 7]}]), "the colour of stroke 0"),
         (lambda c: _changed(c, strokes=[{**c["strokes"][0], "frame": [0, 0, 0, 1]}]), "has no area"),

@@ -10,14 +10,14 @@ from PIL import Image
 
 from lpaint.compare import experiments
 from lpaint.compare.experiments import Experiment, notes_on_experiments
-from lpaint.compare.report import compare
+from lpaint.compare.report import compare_trainings
 from lpaint.compare.runs import select_trainings
-from lpaint.compare.table import JUDGES, Difference, Estimate, common_levels, common_strokes
+from lpaint.compare.table import METRICS, Difference, Estimate, common_strokes, common_thresholds
 from lpaint.errors import DataError, ModelError, ParamsError
 from lpaint.tracking.mlflow_store import REGISTERED_MODEL, connect
 from lpaint.tracking.mlflow_tracker import MlflowTracker
-from lpaint.tracking.reading import RunStore
 from lpaint.tracking.registry import promote, pull
+from lpaint.tracking.run_store import RunStore
 
 # L2 at 100 strokes by GAN and seed.
 ERRORS = {("sagan", "1"): 0.010, ("sagan", "2"): 0.014, ("dragan", "1"): 0.020, ("dragan", "2"): 0.022}
@@ -51,7 +51,7 @@ def _track(gan: str, seed: str, error: float, status: str = "FINISHED", **change
         tracker.log_metrics({"losses/actor": -error * update, "charts/peak_memory_mib": 500.0}, update)
     if evaluated:
         for strokes in (50, 100):
-            values = dict.fromkeys((f"test/{judge}" for judge in JUDGES), 0.5) | {"test/l2": error * 100 / strokes}
+            values = dict.fromkeys((f"test/{metric}" for metric in METRICS), 0.5) | {"test/l2": error * 100 / strokes}
             values |= {"test/used": strokes - 1}
             if validated is not None:
                 values["validation_final/l2"] = validated * 100 / strokes
@@ -63,7 +63,7 @@ def _track(gan: str, seed: str, error: float, status: str = "FINISHED", **change
         np.savez(folder / "paintings.npz", names=np.array(["a", "b"]), strokes=[50, 100], pictures=pictures)
         tracker.log_artifact(folder / "paintings.npz", "evaluation")
     tracker.end(status)
-    assert not tracker.undelivered
+    assert not tracker.pending_files
     return tracker.run_id
 
 
@@ -83,7 +83,7 @@ def test_an_estimate_is_a_mean_with_students_interval() -> None:
 
 def test_the_report_tells_the_figures(grid: Path) -> None:
     out = grid / "reports"
-    told = compare(out, by=("gan",), levels=[0.03, 0.012])
+    told = compare_trainings(out, by=("gan",), thresholds=[0.03, 0.012])
     assert told == f"4 trainings in 2 groups compared; see {out}/report.md"
     report = json.loads((out / "report.json").read_text())
     assert [row["group"] for row in report["rows"]] == [{"gan": "sagan"}, {"gan": "dragan"}], "best first"
@@ -100,7 +100,7 @@ def test_the_report_tells_the_figures(grid: Path) -> None:
     assert sagan["peak_memory_mib"]["mean"] == 500
     text = (out / "report.md").read_text()
     assert sagan["validation_l2"]["mean"] == pytest.approx(0.012) and sagan["strokes_used"]["mean"] == 99
-    assert "| sagan | 2 | 0.012 ± 0.025 |" in text and "200 (1 of 2)" in text and "Mind" not in text
+    assert "| sagan | 2 | 0.012 ± 0.025 |" in text and "200 (1 of 2)" in text and "**Note**" not in text
     html = (out / "report.html").read_text()
     assert "<table>" in html and '<img src="l2_by_updates.png"' in html
     plots = {"reward_by_steps", "l2_by_updates", "actor_loss", "l2_by_seconds", "seconds_by_gan", "sheet"}
@@ -109,10 +109,10 @@ def test_the_report_tells_the_figures(grid: Path) -> None:
 
 
 def test_the_sheet_shows_the_best_seed_of_each_group_beside_the_target(grid: Path) -> None:
-    compare(grid / "out", by=("gan",))
+    compare_trainings(grid / "out", by=("gan",))
     pixels = np.asarray(Image.open(grid / "out/sheet.png"))
     assert [pixels[20, 5 + 10 * column, 0] for column in range(3)] == [0, 100, 100]
-    compare(grid / "out", by=("gan",), strokes=50)
+    compare_trainings(grid / "out", by=("gan",), strokes=50)
     pixels = np.asarray(Image.open(grid / "out/sheet.png"))
     assert [pixels[20, 5 + 10 * column, 0] for column in range(3)] == [0, 20, 10], "dragan's and sagan's seed 1"
 
@@ -125,20 +125,20 @@ def test_groups_and_seeds_are_chosen_on_validation_pictures(home: Path) -> None:
         ("sagan", "2", 0.014, 0.01),
     ):
         _track(gan, seed, test, validated=validated)
-    compare(home / "out", by=("gan",), strokes=100)
+    compare_trainings(home / "out", by=("gan",), strokes=100)
     report = json.loads((home / "out/report.json").read_text())
     assert [row["group"]["gan"] for row in report["rows"]] == ["sagan", "fisher"]
     pixels = np.asarray(Image.open(home / "out/sheet.png"))
     assert [pixels[20, 5 + 10 * column, 0] for column in range(3)] == [0, 100, 100]
-    compare(home / "half", by=("gan",), strokes=50)
+    compare_trainings(home / "half", by=("gan",), strokes=50)
     pixels = np.asarray(Image.open(home / "half/sheet.png"))
     assert [pixels[20, 5 + 10 * column, 0] for column in range(3)] == [0, 4, 14], "sagan's seed 2"
 
 
-def test_runs_that_an_earlier_version_judged_are_ordered_by_their_trainings_validation(home: Path) -> None:
+def test_runs_that_an_earlier_version_evaluated_are_ordered_by_their_trainings_validation(home: Path) -> None:
     _track("dragan", "1", 0.02, validated=None)
     _track("sagan", "1", 0.01, validated=0.5)
-    compare(home / "out", by=("gan",))
+    compare_trainings(home / "out", by=("gan",))
     report = json.loads((home / "out/report.json").read_text())
     assert [row["group"]["gan"] for row in report["rows"]] == ["sagan", "dragan"]
 
@@ -155,7 +155,7 @@ def test_a_verdict_needs_an_interval_that_excludes_zero() -> None:
 
 
 def test_formats_and_filters(grid: Path) -> None:
-    compare(grid / "out", by=("gan",), where={"seed": "1"}, formats=("json",))
+    compare_trainings(grid / "out", by=("gan",), where={"seed": "1"}, formats=("json",))
     assert not (grid / "out/report.md").exists() and not (grid / "out/report.html").exists()
     report = json.loads((grid / "out/report.json").read_text())
     assert [row["seeds"] for row in report["rows"]] == [["1"], ["1"]]
@@ -166,13 +166,13 @@ def test_what_does_not_count_is_told(grid: Path) -> None:
     _track("fisher", "1", 0.03, evaluated=False)
     _track("sngan", "1", 0.03, data="other")
     _track("dragan", "2", 0.018)
-    selection = select_trainings(RunStore(), ("gan",), {}, tuple(JUDGES))
+    selection = select_trainings(RunStore(), ("gan",), {}, tuple(METRICS))
     assert len(selection.trainings) == 4
     left_out = "\n".join(selection.left_out)
     for sentence in (
         r"(gan cramer, replay uniform, seed 1) is failed, not finished",
         r"(gan fisher, replay uniform, seed 1) was never evaluated",
-        r"(gan sngan, replay uniform, seed 1) learnt on other data than most",
+        r"(gan sngan, replay uniform, seed 1) was trained on other data than most",
         r"(gan dragan, replay uniform, seed 2) was repeated; its newest repetition counts",
     ):
         assert sentence in left_out
@@ -182,41 +182,41 @@ def test_what_does_not_count_is_told(grid: Path) -> None:
 def test_differences_beside_the_groups_are_told(grid: Path) -> None:
     _track("sagan", "3", 0.01, **{"agent.updates": "400"})
     _track("sagan", "4", 0.01, **{"agent.updates": "800"})
-    compare(grid / "out", by=("gan",))
+    compare_trainings(grid / "out", by=("gan",))
     text = (grid / "out/report.md").read_text()
     assert "- agent.updates: 400, 800" in text and "base.threads" not in text
 
 
 def test_with_too_little_to_compare_it_says_so(home: Path) -> None:
-    assert compare(home / "out").startswith("there is nothing to compare yet: no finished training was found")
+    assert compare_trainings(home / "out").startswith("there is nothing to compare yet: no finished training was found")
     assert not (home / "mlflow.db").exists(), "looking leaves nothing behind"
     _track("sagan", "1", 0.01)
     _track("sagan", "2", 0.01, status="KILLED")
-    told = compare(home / "out")
+    told = compare_trainings(home / "out")
     assert "one finished training was found" in told and "is killed" in told and not (home / "out").exists()
 
 
 def test_bad_questions_are_answered_in_a_sentence(grid: Path) -> None:
     with pytest.raises(ParamsError, match=r"has a parameter 'agent.gam'; did you mean agent.gan\?"):
-        compare(grid / "out", by=("agent.gam",))
-    with pytest.raises(ParamsError, match=r"--strokes 77: these trainings were not all judged"):
-        compare(grid / "out", strokes=77)
+        compare_trainings(grid / "out", by=("agent.gam",))
+    with pytest.raises(ParamsError, match=r"--strokes 77: these trainings were not all evaluated"):
+        compare_trainings(grid / "out", strokes=77)
     with pytest.raises(DataError, match="cannot be read"):
         RunStore("ftp://nowhere")
 
 
 def test_another_store_may_be_named(grid: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path_factory.mktemp("elsewhere")))
-    told = compare(grid / "out", uri=f"sqlite:///{grid / 'mlflow.db'}", by=("gan",))
+    told = compare_trainings(grid / "out", uri=f"sqlite:///{grid / 'mlflow.db'}", by=("gan",))
     assert told.startswith("4 trainings")
 
 
-def test_strokes_and_levels_are_what_all_have_in_common(grid: Path) -> None:
+def test_strokes_and_thresholds_are_what_all_have_in_common(grid: Path) -> None:
     trainings = select_trainings(RunStore(), ("gan",), {}, ("l2",)).trainings
     assert common_strokes(trainings, None) == 100 and common_strokes(trainings, 50) == 50
     trainings[0].curves["test/l2"].pop()
     assert common_strokes(trainings, None) == 50
-    assert common_levels(trainings) == [0.044, 0.031, 0.022]
+    assert common_thresholds(trainings) == [0.044, 0.031, 0.022]
 
 
 def test_an_experiment_without_a_run_of_its_own_is_told_of(grid: Path) -> None:
@@ -233,7 +233,7 @@ def test_an_experiment_without_a_run_of_its_own_is_told_of(grid: Path) -> None:
     notes = notes_on_experiments(listed, runs)
     assert len(notes) == 4
     assert notes[0].startswith("experiment second-one (gan sagan, replay uniform, algorithm ?, seed 5) was restored")
-    assert f"counted by run {run[:8]}" in notes[0]
+    assert f"run {run[:8]} made its model and counts for it" in notes[0]
     assert "lost-one" in notes[1] and "repeat it with dvc exp run --force" in notes[1]
     assert "dvc queue logs bad-one" in notes[2] and "is queued" in notes[3]
 

@@ -22,7 +22,7 @@ from lpaint.gan.cramer import Cramer, energy_distance, witness
 from lpaint.gan.dragan import Dragan
 from lpaint.gan.fisher import Fisher
 from lpaint.gan.hinge import Sngan
-from lpaint.gan.networks import PairDiscriminator, SpectralDiscriminator, renew_spectral_norms
+from lpaint.gan.networks import PairDiscriminator, SpectralDiscriminator, update_spectral_norms
 from lpaint.gan.wgan_gp import WganGp
 from lpaint.runtime.params import Agent, load_params
 from lpaint.strokes import exact_rasteriser, get_family
@@ -54,7 +54,7 @@ def _gan(name: str, seed: int = 0) -> Gan:
     return gan
 
 
-def _adversary(name: str, **discriminator: Any) -> DiscriminatorTrainer:
+def _trainer(name: str, **discriminator: Any) -> DiscriminatorTrainer:
     settings = _settings(name, **discriminator)
     return DiscriminatorTrainer(_gan(name), settings.discriminator, settings.adam, CPU)
 
@@ -90,14 +90,14 @@ def test_scores_are_one_a_pair_and_independent_of_the_batch(name: str, side: int
 @pytest.mark.parametrize("name", gan_names())
 def test_a_gan_learns_to_tell_clean_from_noisy(name: str) -> None:
     real, fake = _toy(160)
-    adversary, rng = _adversary(name), _rng(4)
+    trainer, rng = _trainer(name), _rng(4)
     batches = [(real[at : at + 32], fake[at : at + 32]) for at in range(0, 128, 32)] * 75
-    losses = [adversary.update(*batch, rng)["losses/discriminator"] for batch in batches]
+    losses = [trainer.update(*batch, rng)["losses/discriminator"] for batch in batches]
     assert torch.isfinite(torch.stack(losses)).all()
     assert sum(losses[-10:]) < sum(losses[:10]), "the loss falls"
     # On pairs that it did not learn from, every score rises as the canvas moves to its target.
     with torch.no_grad():
-        blends = [adversary.target(torch.lerp(fake[128:], real[128:], share)) for share in (0.0, 0.5, 1.0)]
+        blends = [trainer.target(torch.lerp(fake[128:], real[128:], share)) for share in (0.0, 0.5, 1.0)]
     rises = torch.stack([(later > earlier).float().mean() for earlier, later in pairwise(blends)])
     assert rises.min() >= 0.8 and (blends[-1] > blends[0]).float().mean() > 0.9
 
@@ -107,10 +107,10 @@ def test_the_same_seed_gives_the_same_training(name: str) -> None:
     real, fake = _toy(8)
     trained = []
     for _ in range(2):
-        adversary = _adversary(name)
+        trainer = _trainer(name)
         for _ in range(3):
-            adversary.update(real, fake, _rng(7))
-        trained.append(adversary.state_dict())
+            trainer.update(real, fake, _rng(7))
+        trained.append(trainer.state_dict())
     for kind in ("gan", "target"):
         for key, value in trained[0][kind].items():
             assert torch.equal(value, trained[1][kind][key]), key
@@ -119,7 +119,7 @@ def test_the_same_seed_gives_the_same_training(name: str) -> None:
 @pytest.mark.parametrize("name", gan_names())
 def test_a_restored_gan_goes_on_as_if_never_stopped(name: str) -> None:
     real, fake = _toy(8)
-    first, second = _adversary(name), _adversary(name)
+    first, second = _trainer(name), _trainer(name)
     for _ in range(3):
         first.update(real, fake, _rng(8))
     file = io.BytesIO()
@@ -136,9 +136,9 @@ def test_a_restored_gan_goes_on_as_if_never_stopped(name: str) -> None:
 def test_the_reward_reaches_the_strokes(name: str) -> None:
     family = get_family("bezier")
     compositor = Compositor(family, partial(exact_rasteriser, family, compiled=False))
-    adversary, target = _adversary(name), _pictures(4)
-    adversary.update(*_toy(8), _rng(1))
-    reward = RewardModel(DEFAULTS.reward.model_copy(update={"l2": 0.0}), adversary.target, torch.device("cpu"))
+    trainer, target = _trainer(name), _pictures(4)
+    trainer.update(*_toy(8), _rng(1))
+    reward = RewardModel(DEFAULTS.reward.model_copy(update={"l2": 0.0}), trainer.target, torch.device("cpu"))
     strokes = torch.full((4, 2, family.parameters), 0.5, requires_grad=True)
     black = torch.zeros_like(target)
     (slope,) = torch.autograd.grad(reward(black, compositor.predict(black, strokes, target), target).sum(), strokes)
@@ -147,31 +147,31 @@ def test_the_reward_reaches_the_strokes(name: str) -> None:
 
 @pytest.mark.parametrize("name", gan_names())
 def test_a_frozen_gan_learns_nothing_and_still_scores(name: str) -> None:
-    adversary, (real, fake) = _adversary(name, frozen=True), _toy(40)
-    before = copy.deepcopy(list(adversary.gan.parameters()))
-    assert adversary.update(real, fake, _rng()) == {}
-    assert all(map(torch.equal, before, adversary.gan.parameters()))
-    assert len(adversary.target(fake).unique()) == 40
+    trainer, (real, fake) = _trainer(name, frozen=True), _toy(40)
+    before = copy.deepcopy(list(trainer.gan.parameters()))
+    assert trainer.update(real, fake, _rng()) == {}
+    assert all(map(torch.equal, before, trainer.gan.parameters()))
+    assert len(trainer.target(fake).unique()) == 40
 
 
 @pytest.mark.parametrize("name", gan_names())
-def test_the_target_follows_slowly_and_keeps_its_own_buffers(name: str) -> None:
-    adversary, (real, fake) = _adversary(name), _toy(8)
-    before = [value.clone() for value in adversary.target.parameters()]
-    adversary.update(real, fake, _rng())
-    for old, fast, slow in zip(before, adversary.gan.parameters(), adversary.target.parameters(), strict=True):
+def test_the_target_is_a_polyak_average_and_keeps_its_own_buffers(name: str) -> None:
+    trainer, (real, fake) = _trainer(name), _toy(8)
+    before = [value.clone() for value in trainer.target.parameters()]
+    trainer.update(real, fake, _rng())
+    for old, fast, slow in zip(before, trainer.gan.parameters(), trainer.target.parameters(), strict=True):
         torch.testing.assert_close(slow, (old + fast) / 2)
-    assert not any(value.requires_grad for value in adversary.target.parameters())
+    assert not any(value.requires_grad for value in trainer.target.parameters())
 
 
 @pytest.mark.parametrize("name", gan_names())
 def test_a_gan_works_in_half_precision(name: str) -> None:
     settings = _settings(name)
     compute = Compute("cpu", "bf16", 1, compile=False)
-    adversary = DiscriminatorTrainer(_gan(name), settings.discriminator, settings.adam, compute)
-    told = adversary.update(*_toy(8), _rng())
+    trainer = DiscriminatorTrainer(_gan(name), settings.discriminator, settings.adam, compute)
+    told = trainer.update(*_toy(8), _rng())
     assert all(torch.isfinite(value).all() for value in told.values())
-    assert all(torch.isfinite(value).all() for value in adversary.gan.parameters())
+    assert all(torch.isfinite(value).all() for value in trainer.gan.parameters())
 
 
 def test_gans_are_found_by_name() -> None:
@@ -310,7 +310,7 @@ def test_fishers_lagrangian_and_its_multiplier_by_hand() -> None:
     loss, metrics = gan.loss(real, fake, _rng())
     assert loss.item() == pytest.approx(-(2 + 0.25 * (1 - 5) - 0.05 * (5 - 1) ** 2), abs=1e-5)
     assert metrics["constraint"].item() == pytest.approx(5, abs=1e-5)
-    gan.stepped(metrics)
+    gan.on_step(metrics)
     assert gan.multiplier.item() == pytest.approx(0.25 + 0.1 * 4, abs=1e-5)
     assert "multiplier" in gan.state_dict()
 
@@ -319,9 +319,9 @@ def test_fishers_second_moments_go_to_one() -> None:
     torch.manual_seed(0)
     settings = DEFAULTS.fisher.model_copy(update={"rho": 0.01, "learning_rate": 1e-3})
     shared = _settings("fisher").discriminator
-    adversary = DiscriminatorTrainer(Fisher(PairDiscriminator(4), settings), shared, settings, CPU)
+    trainer = DiscriminatorTrainer(Fisher(PairDiscriminator(4), settings), shared, settings, CPU)
     real, fake = _toy()
-    seen = [adversary.update(real, fake, _rng())["gan/constraint"].item() for _ in range(450)]
+    seen = [trainer.update(real, fake, _rng())["gan/constraint"].item() for _ in range(450)]
     assert sum(seen[-100:]) / 100 == pytest.approx(1.0, abs=0.1)
     assert seen[0] < 0.1 and max(seen) > 2, "it began below, and went beyond before it came back"
 
@@ -400,15 +400,15 @@ def _norms(network: nn.Module) -> list[float]:
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_spectral_norms_are_one_in_the_network_and_in_its_slow_copy(name: str) -> None:
     # At the default rate. The power iteration, one step an update, lags behind weights that move.
-    adversary, (real, fake) = _adversary(name, rate=4e-4, tau=0.05), _toy(16)
+    trainer, (real, fake) = _trainer(name, rate=4e-4, tau=0.05), _toy(16)
     rng = _rng()
     for _ in range(60):
-        adversary.update(real, fake, rng)
-    for network, lag in ((adversary.gan, 0.4), (adversary.target, 0.1)):
+        trainer.update(real, fake, rng)
+    for network, lag in ((trainer.gan, 0.4), (trainer.target, 0.1)):
         norms = _norms(network)
         assert norms == pytest.approx([1.0] * len(norms), abs=lag)
         for _ in range(100):
-            renew_spectral_norms(network)
+            update_spectral_norms(network)
         assert _norms(network) == pytest.approx([1.0] * len(norms), abs=0.05)
 
 
@@ -428,7 +428,7 @@ def test_the_published_discriminator_has_the_2019_codes_weights() -> None:
     assert network(torch.rand(2, 6, 128, 128)).shape == (2,)
 
 
-def test_without_renewal_a_slow_copys_norm_would_drift() -> None:
+def test_without_updates_a_slow_copys_norm_would_drift() -> None:
     torch.manual_seed(0)
     network = SpectralDiscriminator(4)
     with torch.no_grad():
@@ -438,7 +438,7 @@ def test_without_renewal_a_slow_copys_norm_would_drift() -> None:
                 original.copy_(torch.randn(original.shape, generator=_rng(5)))
     assert max(abs(norm - 1) for norm in _norms(network)) > 0.3
     for _ in range(30):
-        renew_spectral_norms(network)
+        update_spectral_norms(network)
     assert _norms(network) == pytest.approx([1.0] * 5, abs=0.02)
     assert not network.training, "left in the mode that it was found in"
 

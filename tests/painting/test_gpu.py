@@ -129,7 +129,7 @@ def test_the_cpu_package_is_told_from_a_missing_gpu(
     with pytest.warns(RuntimeWarning, match="is the CPU package; pip uninstall onnxruntime, then pip install"):
         assert Painter(actor).model.device == "cpu"
     (seen,) = [finding for finding in examine(actor) if finding.subject == "GPU for painting"]
-    assert not seen.fine and "is the CPU package" in seen.text
+    assert not seen.ok and "is the CPU package" in seen.text
     monkeypatch.setattr(gpu, "_ask_driver", lambda: "there is no driver (libcuda.so.1)")
     with pytest.raises(DeviceError, match=r"no NVIDIA GPU answers here: there is no driver .* is the CPU package"):
         OnnxPainter(actor, "cuda")
@@ -137,7 +137,7 @@ def test_the_cpu_package_is_told_from_a_missing_gpu(
         warnings.simplefilter("error")
         assert Painter(actor).model.device == "cpu", "nobody misses a GPU that is not there"
     (seen,) = [finding for finding in examine(actor) if finding.subject == "GPU for painting"]
-    assert seen.fine and "painting uses the CPU" in seen.text
+    assert seen.ok and "painting uses the CPU" in seen.text
 
 
 @pytest.mark.parametrize(("version", "words"), [("14.2", "CUDA 14 and cuDNN"), (None, "release notes name and cuDNN")])

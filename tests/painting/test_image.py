@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from lpaint.errors import ImageError, ParamsError
-from lpaint.painting.io.image import from_pillow, parse_colour, read_image, read_picture, to_pixels, write_image
+from lpaint.painting.io.image import canvas_to_pixels, from_pillow, parse_colour, read_image, read_picture, write_image
 from lpaint.painting.io.outputs import Saving, check_output
 
 HALF = 128 / 255
@@ -111,7 +111,7 @@ def test_transparency_is_laid_on_the_matte_and_remembered(tmp_path: Path) -> Non
     np.testing.assert_allclose(picture.colour[:, 0, 0], [0.2, 0, 0.8], atol=0.005)
     assert picture.alpha is not None and picture.alpha.shape == (2, 4)
     np.testing.assert_allclose(picture.alpha, 0.2, atol=0.001)
-    assert to_pixels(picture.colour, picture.alpha)[0, 0].tolist() == [51, 0, 204, 51]
+    assert canvas_to_pixels(picture.colour, picture.alpha)[0, 0].tolist() == [51, 0, 204, 51]
     assert read_picture(_saved(tmp_path / "opaque.png", Image.new("RGBA", (2, 2), "red"))).alpha is None
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from lpaint import Painter
 from lpaint.errors import ImageError, ParamsError
 from lpaint.painting import picture as painting_picture
-from lpaint.painting.engine.search import Strokes
+from lpaint.painting.engine.types import Strokes
 from lpaint.painting.io import outputs as painting_outputs
 from lpaint.painting.io.formats import LONGEST_STROKES_SIDE, WRITABLE, check_size
 from lpaint.painting.io.image import write_pixels
@@ -128,7 +128,7 @@ def test_any_failure_of_one_picture_leaves_the_others(lpaint, tmp_path, monkeypa
     monkeypatch.setattr(painting_picture, "paint_picture", failing)
     outcome = lpaint("paint", *pictures, *FEW, "--out-dir", "out")
     assert outcome.code == 70 and "RuntimeError: nobody foresaw this" in outcome.err
-    assert "by a fault of lpaint's own" in outcome.err and "needs more memory than there is" in outcome.err
+    assert "because of a bug in lpaint" in outcome.err and "needs more memory than there is" in outcome.err
     assert "2 of 3 pictures failed" in outcome.err and listing(tmp_path / "out") == {"c.png"}
 
 
@@ -484,7 +484,12 @@ def test_a_full_standard_output_is_one_sentence(tmp_path, arguments) -> None:
     ("arguments", "streams", "code", "said"),
     [
         ("paint a.png FEW -o -", "| true", 1, "error: standard output: cannot be written (Broken pipe)\n"),
-        ("paint a.png FEW", "| true", 1, "error: standard output: its reader is gone; no painting is lost by that\n"),
+        (
+            "paint a.png FEW",
+            "| true",
+            1,
+            "error: standard output: the reader closed the pipe; no painting is lost\n",
+        ),
         ("info a.png.onnx --json", "2>&1 | true", None, ""),
         ("--help", "| true", None, ""),
         ("paint a.png FEW -o -", ">&-", 1, "error: standard output is closed; name a file by -o\n"),

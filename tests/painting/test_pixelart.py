@@ -119,8 +119,8 @@ def test_the_limits_of_cells_and_colours_take_seconds(dither: bool) -> None:
 
 def test_a_palette_is_fitted_to_a_bounded_number_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = []
-    fit = pixelart._fit
-    monkeypatch.setattr(pixelart, "_fit", lambda points, *rest: fitted.append(len(points)) or fit(points, *rest))
+    fit = pixelart._k_means
+    monkeypatch.setattr(pixelart, "_k_means", lambda points, *rest: fitted.append(len(points)) or fit(points, *rest))
     for height, width in ((40, 50), (400, 500)):
         find_palette(_noisy(height, width).reshape(3, -1).T, 8)
     assert 1900 < fitted[0] <= 2000 and 2000 < fitted[1] <= pixelart._MOST_POINTS

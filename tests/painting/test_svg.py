@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from lpaint.errors import ImageError
-from lpaint.painting.engine.search import Strokes, draw_strokes
+from lpaint.painting.engine.types import Strokes
 from lpaint.painting.io.svg import svg_lines, write_svg
 from lpaint.painting.onnx_model import OnnxPainter
+from lpaint.painting.render import draw_strokes
 from lpaint.strokes import StrokeFamily, family_names, get_family, pixel_centres
 
 # Mean absolute difference of opacity at 128 px. Opacity along a curve is simplified to a straight axis, bristles to a

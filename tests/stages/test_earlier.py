@@ -16,7 +16,7 @@ from lpaint.agent.trainer import AgentTraining
 from lpaint.api import Painter
 from lpaint.data.dataset import PreparedData
 from lpaint.runtime.params import load_params
-from lpaint.runtime.resume import first_unfinished
+from lpaint.runtime.resume import find_resumable_key
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager, open_checkpoints
@@ -51,13 +51,13 @@ def test_a_training_on_all_cores_is_found_by_the_number_that_there_were(
     params = load_params(EARLIER / "params.yaml")
     params = params.model_copy(update={"base": params.base.model_copy(update={"threads": 0})})
     keys = resume_keys(params, choose_compute(params.base), "0f", None)
-    assert first_unfinished("train_agent", *keys)["compute"]["threads"] == 0
+    assert find_resumable_key("train_agent", *keys)["compute"]["threads"] == 0
     with open_checkpoints("train_agent", keys[1]) as earlier:
-        assert first_unfinished("train_agent", *keys) == keys[1]
+        assert find_resumable_key("train_agent", *keys) == keys[1]
         with open_checkpoints("train_agent", keys[0]):
-            assert first_unfinished("train_agent", *keys) == keys[0]
+            assert find_resumable_key("train_agent", *keys) == keys[0]
             earlier.save({"step": 1})
-            assert first_unfinished("train_agent", *keys) == keys[1], "a checkpoint is more than a beginning"
+            assert find_resumable_key("train_agent", *keys) == keys[1], "a checkpoint is more than a beginning"
 
 
 def test_an_interrupted_training_goes_on(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,10 +26,10 @@ from lpaint.evaluation import (
     write_figures,
 )
 from lpaint.export.modelcard import model_card
-from lpaint.painting.engine.search import Strokes
+from lpaint.painting.engine.types import Strokes
 from lpaint.renderer.networks import build_renderer
 from lpaint.runtime.params import Params, load_params
-from lpaint.runtime.provenance import remember_output
+from lpaint.runtime.provenance import record_output
 from lpaint.strokes import get_family, pixel_centres
 from lpaint.tracking import NullTracker, Tracker
 from lpaint.training.weights import save_weights
@@ -42,14 +42,14 @@ ROOT = Path(__file__).parents[2]
 class FlatPainter:
     """Fills its frame with the target's mean colour, opaque."""
 
-    canvas, bundle, max_steps, zoom, reach = 8, 1, 1, (1, 2), 0.25
-    fitted, start, protocol = False, "black", "search"
+    canvas, bundle, max_steps, zoom, overhang = 8, 1, 1, (1, 2), 0.25
+    fits_colours, initial_canvas, protocol = False, "black", "search"
 
     def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
         colour = target.mean((2, 3))[:, None]
         return np.concatenate([np.full((len(target), 1, 10), 0.5, np.float32), colour], 2).astype(np.float32)
 
-    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pixel_size: np.ndarray) -> np.ndarray:
         inside = [(where >= 0) & (where <= 1) for where in (rows, columns)]
         return (inside[0][:, :, None] & inside[1][:, None, :]).astype(np.float32)
 
@@ -166,14 +166,15 @@ def test_figures_are_complete_and_show_the_paintings_that_were_measured(tmp_path
 def test_timelapse_starts_black_ends_in_the_painting_and_holds_it(tmp_path: Path) -> None:
     evaluation = _evaluate(_pictures((200, 200)), [1])
     write_figures(evaluation, FlatPainter(), tmp_path, timelapses=5)
-    film = Image.open(tmp_path / "timelapse_0.webp")
-    assert film.n_frames == 2 and film.size == (32, 32)
+    timelapse = Image.open(tmp_path / "timelapse_0.webp")
+    assert timelapse.n_frames == 2 and timelapse.size == (32, 32)
     frames = []
     for i in range(2):
-        film.seek(i)
-        film.load()
-        frames.append((np.asarray(film.convert("RGB")).astype(int).mean(), film.info["duration"]))
-    assert frames[0][0] < 3 and abs(frames[1][0] - 200) < 4 and frames[1][1] == 2000
+        timelapse.seek(i)
+        timelapse.load()
+        frames.append((np.asarray(timelapse.convert("RGB")).astype(int).mean(), timelapse.info["duration"]))
+    assert frames[0][0] < 3 and abs(frames[1][0] - 200) < 4
+    assert frames[0][1] == 60 and 2000 <= frames[1][1] <= 2060
 
 
 def test_neural_gap_compares_first_whole_picture_strokes_only() -> None:
@@ -273,7 +274,7 @@ def test_stage_writes_the_same_bytes_twice(workspace: Path) -> None:
 
 
 def test_stage_reports_to_its_own_run_and_to_the_agents(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    remember_output("agent-run", workspace / "models" / "actor.safetensors")
+    record_output("agent-run", workspace / "models" / "actor.safetensors")
     tracker = Recorder()
     run(_params(images=2), tracker)
     report = json.loads((workspace / "reports" / "evaluation.json").read_text())

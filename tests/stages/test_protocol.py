@@ -18,17 +18,18 @@ from lpaint.agent.state import actor_spec
 from lpaint.agent.targets import TargetSampler
 from lpaint.agent.torch_model import TorchPaintingModel, build_actor
 from lpaint.agent.trainer import AgentTraining
-from lpaint.bench.study import judge
+from lpaint.bench.study import evaluate_actor
 from lpaint.data.dataset import PreparedData
 from lpaint.errors import ModelError, ParamsError
 from lpaint.evaluation import evaluate
 from lpaint.export.onnx import actor_metadata
 from lpaint.painting.actor_spec import ActorSpec
-from lpaint.painting.engine.search import draw_strokes, judged_budgets, paint_as_trained, paint_by_error
+from lpaint.painting.engine.search import budgets_within_episode, paint, paint_by_search
 from lpaint.painting.onnx_model import OnnxPainter, describe
 from lpaint.painting.picture import Plan
+from lpaint.painting.render import draw_strokes
 from lpaint.runtime.params import Params, load_params, parse_params
-from lpaint.runtime.profiles import params_with
+from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
@@ -44,8 +45,8 @@ EPISODE = {"agent": {"zoom": [1], "fit_colours": "never"}, "evaluate": {"protoco
 class Detour:
     """Fills the picture with white at the first step, which harms a dark one, and at the others with the target."""
 
-    canvas, bundle, max_steps, zoom, reach = 8, 2, 3, (1,), 0.0
-    fitted, start, protocol = False, "black", "episode"
+    canvas, bundle, max_steps, zoom, overhang = 8, 2, 3, (1,), 0.0
+    fits_colours, initial_canvas, protocol = False, "black", "episode"
 
     def __init__(self) -> None:
         self.fractions: list[list[float]] = []
@@ -58,7 +59,7 @@ class Detour:
         strokes[:, 1, 10:] = np.where(first, 0.8, target.mean((2, 3)))
         return strokes
 
-    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pixel_size: np.ndarray) -> np.ndarray:
         return np.ones((len(shape), rows.shape[1], columns.shape[1]), np.float32)
 
     def bounds(self, shape: np.ndarray) -> np.ndarray:
@@ -71,7 +72,7 @@ def _dark(*shades: float) -> np.ndarray:
 
 def test_an_episode_lays_every_stroke_in_order_at_its_step() -> None:
     model, told = Detour(), []
-    painting = paint_as_trained(model, _dark(0.1, 0.2), [1, 2, 5, 6], told.append)
+    painting = paint(model, _dark(0.1, 0.2), [1, 2, 5, 6], told.append)
     np.testing.assert_allclose(model.fractions, [[0, 0], [1 / 3, 1 / 3], [2 / 3, 2 / 3]], atol=1e-6)
     assert told == [2, 4, 6]
     for b, shade in enumerate((0.1, 0.2)):
@@ -84,14 +85,14 @@ def test_an_episode_lays_every_stroke_in_order_at_its_step() -> None:
 
 def test_a_shorter_budget_ends_the_episode_within_a_bundle() -> None:
     model = Detour()
-    painting = paint_as_trained(model, _dark(0.1), [3])
+    painting = paint(model, _dark(0.1), [3])
     assert [len(each) for each in painting.strokes] == [3] and len(model.fractions) == 2
 
 
 def test_a_budget_beyond_the_episode_goes_on_with_what_helps() -> None:
     target = np.random.default_rng(0).random((1, 3, 12, 16)).astype(np.float32)
     model = Detour()
-    painting = paint_as_trained(model, target, [6, 50])
+    painting = paint(model, target, [6, 50])
     assert len(painting.strokes[0]) == 6, "no flat stroke helps after the best flat one"
     # A canvas left worse than it could be: the last stroke of the episode is not the best one.
     model.act = lambda canvas, target, fraction: (
@@ -100,7 +101,7 @@ def test_a_budget_beyond_the_episode_goes_on_with_what_helps() -> None:
         ).astype(np.float32)
         * np.ones((1, 2, 1), np.float32)
     )
-    painting = paint_as_trained(model, target, [6, 50])
+    painting = paint(model, target, [6, 50])
     errors = [np.square(painting.snapshots[budget] - target).mean() for budget in (6, 50)]
     assert 6 < len(painting.strokes[0]) <= 50 and errors[1] < errors[0]
 
@@ -108,18 +109,18 @@ def test_a_budget_beyond_the_episode_goes_on_with_what_helps() -> None:
 def test_a_model_that_searches_is_painted_by_error() -> None:
     model = Detour()
     model.protocol = "search"
-    ours, theirs = (paint(model, _dark(0.1), [6]) for paint in (paint_as_trained, paint_by_error))
+    ours, theirs = (how(model, _dark(0.1), [6]) for how in (paint, paint_by_search))
     assert np.array_equal(ours.strokes[0].values, theirs.strokes[0].values) and len(ours.strokes[0]) < 6
 
 
 def test_budgets_beyond_the_episode_are_not_judged() -> None:
     model = Detour()
-    assert judged_budgets(model, [500, 6, 5, 6]) == [5, 6] and judged_budgets(model, [7, 500]) == [6]
+    assert budgets_within_episode(model, [500, 6, 5, 6]) == [5, 6] and budgets_within_episode(model, [7, 500]) == [6]
     images = np.full((2, 16, 16, 3), 25, np.uint8)
     table = evaluate(model, images, np.arange(2), ["a", "b"], [5, 6, 500]).table
     assert list(table["strokes"]) == [5, 5, 6, 6] and list(table["used"]) == [5, 5, 6, 6]
     model.protocol = "search"
-    assert judged_budgets(model, [500, 6, 5, 6]) == [5, 6, 500]
+    assert budgets_within_episode(model, [500, 6, 5, 6]) == [5, 6, 500]
 
 
 def test_the_painter_paints_the_trainings_own_episode() -> None:
@@ -141,7 +142,7 @@ def test_the_painter_paints_the_trainings_own_episode() -> None:
     parts = list(rollout(sampler, compositor, policy, episode, torch.Generator().manual_seed(2)))
     targets = sampler.load_targets(parts[0].view).numpy()
     model = TorchPaintingModel(actor, spec, Compute("cpu", "fp32", 1, compile=False))
-    painting = paint_as_trained(model, targets, [2, 4, 6])
+    painting = paint(model, targets, [2, 4, 6])
     for step, part in enumerate(parts):
         difference = np.abs(255 * painting.snapshots[2 * step + 2] - part.next_obs.numpy())
         assert part.next_obs.float().std() > 5 and difference.max() <= 0.6, f"step {step}"
@@ -151,8 +152,8 @@ def test_the_painter_paints_the_trainings_own_episode() -> None:
 
 def test_colours_are_fitted_in_an_episode_where_the_model_says_so() -> None:
     model = Detour()
-    model.fitted = True
-    painting = paint_as_trained(model, _dark(0.1), [1, 6])
+    model.fits_colours = True
+    painting = paint(model, _dark(0.1), [1, 6])
     np.testing.assert_allclose(painting.strokes[0].values[:, 10:], 0.1, atol=6e-3)
 
 
@@ -183,7 +184,7 @@ def test_what_no_episode_can_be_is_refused(overlay: dict[str, Any], words: str) 
     [("paper", "episode"), ("mnist", "episode"), ("svhn", "episode"), ("faces-cpu", "search"), ("smoke", "search")],
 )
 def test_profiles_say_how_their_agents_are_judged(name: str, protocol: str) -> None:
-    params = params_with(ROOT, name)
+    params = params_with_profile(ROOT, name)
     assert params.evaluate.protocol == protocol and load_params(ROOT / "params.yaml").evaluate.protocol == "search"
     if protocol == "episode":
         assert max(params.evaluate.strokes) <= params.agent.max_steps * params.agent.bundle
@@ -196,7 +197,7 @@ def test_a_profile_adds_the_protocol_to_a_file_that_is_older(tmp_path: Path) -> 
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles/own.yaml").write_text((ROOT / "profiles/paper.yaml").read_text())
     assert load_params(tmp_path / "params.yaml").evaluate.protocol == "search"
-    assert params_with(tmp_path, "own").evaluate.protocol == "episode"
+    assert params_with_profile(tmp_path, "own").evaluate.protocol == "episode"
 
 
 # Training
@@ -216,9 +217,9 @@ def test_training_validates_by_the_protocol_and_weights_remember_it(chain: Path,
     assert result.spec.protocol == "episode" and params.validation_strokes == 6
     best = min(result.progress.curve, key=lambda row: row["l2"])
     model = TorchPaintingModel(result.actor, result.spec, training.compute)
-    canvas = paint_as_trained(model, training.validation_targets, [6]).snapshots[6]
+    canvas = paint(model, training.validation_targets, [6]).snapshots[6]
     assert np.square(canvas - training.validation_targets).mean() == pytest.approx(best["l2"], rel=1e-5)
-    searched = paint_by_error(model, training.validation_targets, [6], effort=1).snapshots[6]
+    searched = paint_by_search(model, training.validation_targets, [6], effort=1).snapshots[6]
     assert np.square(searched - training.validation_targets).mean() != pytest.approx(best["l2"], rel=1e-5)
 
 
@@ -229,9 +230,9 @@ def test_a_search_validates_at_the_strokes_that_are_asked_for() -> None:
 def test_studies_choose_on_validation_pictures(chain: Path, tmp_path: Path) -> None:
     training = _training(tiny_params(), chain, tmp_path)
     data = PreparedData.load(chain / "data/prepared")
-    _, evaluation = judge(training, data, 2, [4])
+    _, evaluation = evaluate_actor(training, data, 2, [4])
     assert list(evaluation.rows) == list(data.split("validation")[:2])
-    _, evaluation = judge(training, data, 2, [4], split="test")
+    _, evaluation = evaluate_actor(training, data, 2, [4], split="test")
     assert list(evaluation.rows) == list(data.split("test")[:2])
 
 

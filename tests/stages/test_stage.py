@@ -25,7 +25,7 @@ from lpaint.errors import (
 )
 from lpaint.runtime import artifacts
 from lpaint.runtime.params import Params
-from lpaint.runtime.provenance import find_producer
+from lpaint.runtime.provenance import find_producing_run
 from lpaint.tracking import Tracker
 from stages.runner import run_stage, run_tracked
 from tests.helpers.commands import DeadTerminal, heed_interrupts
@@ -187,9 +187,9 @@ def test_outputs_are_remembered_only_if_the_stage_ends_well(root: Path, monkeypa
 
     with pytest.raises(DataError):
         run_tracked("prepare", fail, outs)
-    assert find_producer(outs[0]) is None
+    assert find_producing_run(outs[0]) is None
     run_tracked("prepare", run, outs)
-    assert find_producer(outs[0]) == "c" * 32 and find_producer(outs[1]) is None
+    assert find_producing_run(outs[0]) == "c" * 32 and find_producing_run(outs[1]) is None
 
 
 def test_what_earlier_versions_left_in_a_stages_folders_is_swept(root: Path) -> None:

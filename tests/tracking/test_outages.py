@@ -17,9 +17,9 @@ import pytest
 from mlflow.entities import Run
 
 from lpaint.errors import DataError
-from lpaint.runtime.provenance import find_producer, remember_output
+from lpaint.runtime.provenance import find_producing_run, record_output
 from lpaint.tracking import JsonlTracker, MlflowTracker, start_run
-from lpaint.tracking.importing import import_runs
+from lpaint.tracking.import_runs import import_runs
 from tests.helpers.commands import Outcome
 from tests.helpers.tiny import ROOT, tiny_params, write_params
 
@@ -86,7 +86,7 @@ def server(tmp_path: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Serv
     monkeypatch.setenv("MLFLOW_TRACKING_URI", made.uri)
     # MLflow keeps one engine for all that is at an address; each test has a store of its own.
     monkeypatch.setattr("lpaint.tracking.mlflow_store._FIRST_DELAY", 0.0)
-    monkeypatch.setattr("lpaint.tracking.mlflow_store._LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr("lpaint.tracking.mlflow_store._LOCK_TIMEOUT", 0.1)
     return made
 
 
@@ -128,7 +128,7 @@ def test_server_that_comes_back_gets_everything_in_its_run(server: Server, capsy
         _log_all_kinds(tracker, server.root)
         _log(tracker, range(150, 160))
         (file,) = server.files
-        assert tracker.undelivered == [file]
+        assert tracker.pending_files == [file]
         server.start()
         _log(tracker, range(160, 170))
         assert not server.files, "all is delivered while the training runs"
@@ -137,8 +137,8 @@ def test_server_that_comes_back_gets_everything_in_its_run(server: Server, capsy
     assert server.history(began_as) == [(step, step) for step in range(180)]
     _assert_all_kinds(server, began_as)
     err = capsys.readouterr().err.splitlines()
-    assert len(err) == 2 and err[0].startswith("warning: MLflow is away (") and str(file) in err[0]
-    assert err[1] == "MLflow answers again; what was kept meanwhile is brought in"
+    assert len(err) == 2 and err[0].startswith("warning: MLflow is unavailable (") and str(file) in err[0]
+    assert err[1] == "MLflow answers again; the spooled events are being imported"
     assert not list((server.root / ".lpaint/tracking").iterdir()), "nothing is left lying about"
 
 
@@ -154,7 +154,7 @@ def test_server_gone_before_the_start(server: Server, capsys: pytest.CaptureFixt
         _log_all_kinds(tracker, server.root)
         if back:
             server.start()
-    remember_output(tracker.run_id, output)
+    record_output(tracker.run_id, output)
     assert (server.root / "run_id").read_text() == tracker.run_id
     if not back:
         (file,) = server.files
@@ -168,11 +168,11 @@ def test_server_gone_before_the_start(server: Server, capsys: pytest.CaptureFixt
     _assert_all_kinds(server, run.info.run_id)
     # Later stages find the run by the id that its outputs were given.
     with start_run("evaluate", tiny_params()) as evaluation:
-        evaluation.for_run(find_producer(output)).log_metrics({"test/l2": 0.25})
+        evaluation.for_run(find_producing_run(output)).log_metrics({"test/l2": 0.25})
     assert server.run(run.info.run_id).data.metrics["test/l2"] == 0.25
 
 
-def test_what_is_undelivered_at_the_end_is_imported_into_the_same_run(
+def test_pending_events_are_imported_into_the_same_run(
     server: Server, lpaint: Callable[..., Outcome], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with start_run("train_agent", tiny_params()) as tracker:
@@ -198,7 +198,7 @@ def test_what_is_undelivered_at_the_end_is_imported_into_the_same_run(
     assert server.artifacts(tracker.run_id) == before
 
 
-def test_delivery_twice_changes_nothing(server: Server) -> None:
+def test_flushing_twice_changes_nothing(server: Server) -> None:
     server.stop()
     with start_run("train_agent", tiny_params()) as tracker:
         _log(tracker, range(20))
@@ -214,7 +214,7 @@ def test_delivery_twice_changes_nothing(server: Server) -> None:
     assert server.history(run_id) == [(step, step) for step in range(20)] and len(server.runs()) == 1
 
 
-def test_import_that_breaks_off_goes_on_where_it_stopped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_import_continues_where_it_stopped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.stop()
     with start_run("train_agent", tiny_params()) as tracker:
         for step in range(3):
@@ -237,7 +237,7 @@ def test_import_that_breaks_off_goes_on_where_it_stopped(server: Server, monkeyp
     assert len([name for name in server.artifacts(run_id) if name.endswith(".png")]) == 3
 
 
-def test_results_for_another_run_are_kept_too(server: Server, lpaint: Callable[..., Outcome]) -> None:
+def test_results_for_another_run_are_spooled_too(server: Server, lpaint: Callable[..., Outcome]) -> None:
     with start_run("train_agent", tiny_params()) as agent:
         agent.log_metrics({"x": 1})
     ended = server.run(agent.run_id).info.end_time
@@ -277,7 +277,7 @@ def test_results_for_a_run_that_is_not_there_yet_wait_for_it(
 
 @pytest.mark.parametrize("back", [True, False])
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (DataError("x"), "FAILED")])
-def test_run_ends_as_its_stage_did_with_the_server_away(
+def test_run_ends_as_its_stage_did_with_the_server_stopped(
     server: Server, error: BaseException, status: str, back: bool
 ) -> None:
     with pytest.raises(type(error)), start_run("train_agent", tiny_params()) as tracker:
@@ -308,7 +308,7 @@ run_stage("train_agent", run)
 """
 
 
-def test_kill_in_an_outage_keeps_what_was_spilled_and_the_training_goes_on_in_its_run(server: Server) -> None:
+def test_kill_in_an_outage_keeps_spooled_events_and_training_continues_its_run(server: Server) -> None:
     write_params(server.root)
     server.stop()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), str(ROOT)])}
@@ -327,7 +327,7 @@ def test_kill_in_an_outage_keeps_what_was_spilled_and_the_training_goes_on_in_it
     assert [step for step, _ in server.history(tracker.run_id)] == list(range(40))
 
 
-def test_resumed_with_the_server_away_it_goes_on_in_its_run(server: Server) -> None:
+def test_training_resumed_with_the_server_stopped_continues_its_run(server: Server) -> None:
     with pytest.raises(KeyboardInterrupt), start_run("train_agent", tiny_params()) as first:
         first.resume_from(server.root)
         _log(first, range(3))
@@ -344,7 +344,7 @@ def test_resumed_with_the_server_away_it_goes_on_in_its_run(server: Server) -> N
     assert [step for step, _ in server.history(first.run_id)] == list(range(9))
 
 
-def test_resumed_with_the_server_away_it_begins_anew_if_its_run_is_gone(server: Server) -> None:
+def test_training_resumed_with_the_server_stopped_starts_a_run_if_its_own_is_gone(server: Server) -> None:
     (server.root / "run_id").write_text("0" * 32)
     server.stop()
     with start_run("train_agent", tiny_params()) as tracker:
@@ -364,7 +364,7 @@ def test_locked_database_is_an_outage(server: Server, capsys: pytest.CaptureFixt
         holder.execute("BEGIN EXCLUSIVE")
         _log(tracker, range(5, 10))
         tracker.flush()
-        assert tracker.undelivered
+        assert tracker.pending_files
         holder.execute("ROLLBACK")
         holder.close()
         _log(tracker, range(10, 15))
@@ -421,13 +421,13 @@ def test_store_on_a_bad_disk_is_an_outage(
             _log(tracker, range(5))
         for step in range(5, 25):
             tracker.log_metrics({"x": step} | {f"filling/{i}": step for i in range(100)}, step)
-        assert tracker.undelivered, "the disk had room"
+        assert tracker.pending_files, "the disk had room"
         if fault == "full":
             filler.unlink()
         else:
             _remount(disk, "rw")
         _log(tracker, range(25, 35))
-    assert not tracker.undelivered
+    assert not tracker.pending_files
     assert server.history(tracker.run_id) == [(step, step) for step in range(35)]
     err = capsys.readouterr().err
     assert err.count("\n") == 2 and fault in err
@@ -442,16 +442,16 @@ def test_database_that_could_not_be_made_for_a_full_disk_is_made_later(
     with start_run("train_agent", tiny_params()) as tracker:
         _log(tracker, range(1))
         tracker.flush()
-        assert tracker.undelivered, "the disk had room"
+        assert tracker.pending_files, "the disk had room"
         _remount(disk, "size=8m")
         _log(tracker, range(1, 5))
-    assert not tracker.undelivered and len(server.history(tracker.run_id)) == 5
+    assert not tracker.pending_files and len(server.history(tracker.run_id)) == 5
     assert "disk is full" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 @pytest.mark.parametrize("kind", ["mlflow", "jsonl"])
-def test_where_nothing_can_be_kept_training_goes_on(
+def test_training_continues_where_nothing_can_be_spooled(
     server: Server,
     disk: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -508,11 +508,11 @@ def test_store_that_never_answers_is_two_sentences_and_no_failure(
             each.log_onnx_model(tmp_path / "file", "actor", register=True)
         assert not other._buffer and not tracker._buffer, "it would grow as long as the training runs"
     err = capsys.readouterr().err.splitlines()
-    assert len(err) == 2 and err[0].startswith("warning: MLflow is away (")
+    assert len(err) == 2 and err[0].startswith("warning: MLflow is unavailable (")
     assert err[1].count(".jsonl") == 2 and tracker.run_id == (tmp_path / "run_id").read_text()
 
 
-def test_what_mlflow_refuses_is_left_out_and_told_once(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejected_events_are_skipped_and_reported_once(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     broken = server.root / "broken.onnx"
     broken.write_bytes(b"\xff\xff no model")
     with start_run("train_agent", tiny_params()) as tracker:
@@ -527,7 +527,7 @@ def test_what_mlflow_refuses_is_left_out_and_told_once(server: Server, capsys: p
     assert len(err) == 2 and "bad!name%" in err[0] and "is no ONNX model" in err[1]
 
 
-def test_store_is_asked_less_and_less_often(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_is_tried_with_exponential_backoff(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, asked = [0.0], []
 
     def refuse(uri: str) -> None:
@@ -535,7 +535,7 @@ def test_store_is_asked_less_and_less_often(server: Server, monkeypatch: pytest.
         raise OSError("away")
 
     monkeypatch.setattr("lpaint.tracking.mlflow_store.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("lpaint.tracking.mlflow_store._probe", refuse)
+    monkeypatch.setattr("lpaint.tracking.mlflow_store._check_reachable", refuse)
     monkeypatch.setattr("lpaint.tracking.mlflow_store._FIRST_DELAY", 2.0)
     tracker = MlflowTracker("train_agent", {}, {})
     tracker.log_params({"a": 1})
@@ -545,7 +545,7 @@ def test_store_is_asked_less_and_less_often(server: Server, monkeypatch: pytest.
     assert asked == [0, 2, 6, 14, 30, 62, 122, 182, 242]
 
 
-def test_file_is_brought_in_by_one_process_at_a_time(server: Server) -> None:
+def test_file_is_imported_by_one_process_at_a_time(server: Server) -> None:
     server.stop()
     with start_run("train_agent", tiny_params()) as tracker:
         tracker.log_metrics({"x": 1})
@@ -557,7 +557,7 @@ def test_file_is_brought_in_by_one_process_at_a_time(server: Server) -> None:
         stdout=subprocess.PIPE,
     )
     assert holding.stdout is not None and holding.stdout.readline()
-    with pytest.raises(DataError, match="another process is bringing it into MLflow"):
+    with pytest.raises(DataError, match="another process is importing it into MLflow"):
         import_runs([file])
     holding.communicate(b"\n")
     assert import_runs([file])[0][2]

@@ -15,12 +15,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from lpaint.doctor import examine
-from lpaint.runtime.paths import foreign_code
+from lpaint.runtime.paths import mismatched_install
 from lpaint.tracking import start_run
 from lpaint.tracking.mlflow_store import EXPERIMENT
-from lpaint.tracking.reading import RunStore
 from lpaint.tracking.registry import promote, pull
-from lpaint.tracking.relocation import follow, former_root
+from lpaint.tracking.relocation import former_root, relocate
+from lpaint.tracking.run_store import RunStore
 from stages import source
 from stages.runner import run_stage
 from tests.helpers.commands import Outcome, listing
@@ -67,7 +67,7 @@ def root(original: Path, tmp_path: Path) -> Path:
     """A copy of the original that believes that it was made where it is."""
     root = tmp_path / "repo sitory"
     shutil.copytree(original, root)
-    follow(root, EXPERIMENT)
+    relocate(root, EXPERIMENT)
     return root
 
 
@@ -123,7 +123,7 @@ def test_a_queued_experiment_in_a_moved_repository_writes_into_it(
     assert not root.exists() and listing(temporary) == set()
 
 
-def test_what_was_written_to_the_former_place_is_brought_along(
+def test_files_written_to_the_former_root_are_copied(
     root: Path, enter: Enter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = root.rename(root.with_name("elsewhere"))
@@ -139,7 +139,7 @@ def test_what_was_written_to_the_former_place_is_brought_along(
     assert listing(stray) == listing(model), "nothing is taken from there"
 
 
-def test_what_was_added_to_a_run_at_the_former_place_is_brought_along(
+def test_files_added_to_a_run_at_the_former_root_are_copied(
     root: Path, enter: Enter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = root.rename(root.with_name("elsewhere"))
@@ -172,7 +172,7 @@ def test_a_note_names_a_few_of_many_files(root: Path) -> None:
     for number in range(5):
         (run / f"{number}.txt").write_text("there")
         (new / run.relative_to(root) / f"{number}.txt").write_text("here")
-    told = follow(new, EXPERIMENT)
+    told = relocate(new, EXPERIMENT)
     assert told.count("differs here") == 3 and told.endswith("2.txt (differs here), and 2 more")
 
 
@@ -188,9 +188,9 @@ def test_a_full_disk_changes_no_location(root: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr("shutil.copyfile", full)
         with pytest.raises(OSError, match="No space"):
-            follow(new, EXPERIMENT)
+            relocate(new, EXPERIMENT)
     assert _locations(new) == before
-    assert "files copied from there: 1)" in follow(new, EXPERIMENT)
+    assert "files copied from there: 1)" in relocate(new, EXPERIMENT)
 
 
 def _link(new: Path, old: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_shared_database_is_not_taken_for_a_moved_one(
     (new / "mlartifacts").mkdir(parents=True)
     share(new / "mlflow.db", root / "mlflow.db")
     enter(new)
-    assert former_root(new, EXPERIMENT) is None and follow(new, EXPERIMENT) == ""
+    assert former_root(new, EXPERIMENT) is None and relocate(new, EXPERIMENT) == ""
     assert len(RunStore().versions()) == 1
     assert capsys.readouterr().err == "" and _locations(new) == before
 
@@ -237,7 +237,7 @@ def test_artifacts_that_the_user_keeps_elsewhere_stay_there(root: Path, tmp_path
     (root / "mlartifacts").rename(far)
     with sqlite3.connect(root / "mlflow.db") as database:
         database.execute("UPDATE experiments SET artifact_location = ? WHERE name = ?", (far.as_uri(), EXPERIMENT))
-    assert former_root(root, EXPERIMENT) is None and follow(root, EXPERIMENT) == ""
+    assert former_root(root, EXPERIMENT) is None and relocate(root, EXPERIMENT) == ""
     with sqlite3.connect(root / "mlflow.db") as database:
         database.execute("UPDATE experiments SET artifact_location = 's3://bucket/mlartifacts'")
     assert former_root(root, EXPERIMENT) is None
@@ -261,10 +261,10 @@ def test_a_store_that_the_user_names_is_left_alone(
     assert _locations(new) == before and "note:" not in capsys.readouterr().err
 
 
-def test_processes_that_start_together_mend_it_once(root: Path) -> None:
+def test_processes_that_start_together_relocate_it_once(root: Path) -> None:
     new = root.rename(root.with_name("elsewhere"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    script = "from lpaint.tracking.reading import RunStore; print(len(RunStore().versions()))"
+    script = "from lpaint.tracking.run_store import RunStore; print(len(RunStore().versions()))"
     command = [sys.executable, "-c", script]
     processes = [
         subprocess.Popen(
@@ -277,14 +277,14 @@ def test_processes_that_start_together_mend_it_once(root: Path) -> None:
     assert sorted(err.count("note: this repository was in") for _, err in ends) == [0, 0, 1]
 
 
-def test_doctor_finds_and_mends_it(root: Path, enter: Enter, lpaint: Callable[..., Outcome]) -> None:
+def test_doctor_finds_and_repairs_it(root: Path, enter: Enter, lpaint: Callable[..., Outcome]) -> None:
     new = enter(root.rename(root.with_name("elsewhere")))
     (new / "data/watch").mkdir(parents=True)
     (new / "data/watch/faces.zip").symlink_to(root / "faces.zip")
     outcome = lpaint("doctor")
     assert outcome.code == 1
     assert f"PROBLEM  MLflow: mlflow.db looks for artifacts in {root}, where this repository was; lpaint" in outcome.out
-    assert "PROBLEM  data: data/watch/faces.zip leads nowhere" in outcome.out
+    assert "PROBLEM  data: data/watch/faces.zip is a broken link" in outcome.out
     outcome = lpaint("doctor", "--fix")
     assert outcome.code == 0 and "ok       MLflow: this repository was in" in outcome.out
     assert not list((new / "data/watch").iterdir())
@@ -300,7 +300,7 @@ def test_a_read_only_database_can_be_read(
     def refuse(*_: Any) -> str:
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
-    monkeypatch.setattr("lpaint.tracking.mlflow_store.follow", refuse)
+    monkeypatch.setattr("lpaint.tracking.mlflow_store.relocate", refuse)
     enter(root)
     assert len(RunStore().versions()) == 1
     assert "mlflow.db cannot be changed (attempt to write a readonly database)" in capsys.readouterr().err
@@ -326,15 +326,15 @@ def test_code_of_another_repository_is_told(
     tmp_path: Path, enter: Enter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enter(tmp_path)
-    assert foreign_code() is None, "a folder without code is no other repository"
+    assert mismatched_install() is None, "a folder without code is no other repository"
     write_params(tmp_path)
     (tmp_path / "pipeline/lpaint").mkdir(parents=True)
     run_stage("prepare", lambda params, tracker: None)
     assert "warning: prepare: runs the code in " in capsys.readouterr().err
     findings = [finding for finding in examine(None) if finding.subject == "code"]
-    assert not findings[0].fine and "remove .venv here and run make setup" in findings[0].text
+    assert not findings[0].ok and "remove .venv here and run make setup" in findings[0].text
     monkeypatch.setenv("DVC_ROOT", str(Path(sys.modules["lpaint"].__file__ or "").parents[2]))
-    assert foreign_code() is None, "a queued experiment runs the repository's own"
+    assert mismatched_install() is None, "a queued experiment runs the repository's own"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -15,9 +15,9 @@ from mlflow.entities import Run
 from onnx import TensorProto, helper
 
 from lpaint.errors import DataError
-from lpaint.runtime.provenance import find_producer, remember_output
+from lpaint.runtime.provenance import find_producing_run, record_output
 from lpaint.tracking import MlflowTracker, NullTracker, Tracker, start_run
-from lpaint.tracking.importing import import_runs
+from lpaint.tracking.import_runs import import_runs
 from tests.helpers.tiny import tiny_params
 
 
@@ -79,9 +79,9 @@ def test_tags_name_the_data_and_the_runs_built_on(root: Path, tmp_path: Path, mo
     for path, text in ((summary, json.dumps({"digest": "d1"})), (renderer, "weights"), (own, "of an earlier run")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    remember_output("a" * 32, summary)
-    remember_output("b" * 32, renderer)
-    remember_output("c" * 32, own)
+    record_output("a" * 32, summary)
+    record_output("b" * 32, renderer)
+    record_output("c" * 32, own)
     with start_run("train_agent", tiny_params()) as tracker:
         tracker.log_metrics({"x": 1})
     tags = _run(tracker.run_id).data.tags
@@ -262,11 +262,11 @@ def test_results_are_added_to_a_finished_run(root: Path) -> None:
 def test_runs_are_found_by_the_content_that_they_made(root: Path, tmp_path: Path) -> None:
     made, copy = tmp_path / "actor", tmp_path / "moved"
     made.write_bytes(b"weights")
-    remember_output("abc", made)
+    record_output("abc", made)
     copy.write_bytes(b"weights")
-    assert find_producer(made) == find_producer(copy) == "abc"
+    assert find_producing_run(made) == find_producing_run(copy) == "abc"
     copy.write_bytes(b"others")
-    assert find_producer(copy) is None and find_producer(tmp_path / "nothing") is None
+    assert find_producing_run(copy) is None and find_producing_run(tmp_path / "nothing") is None
 
 
 def test_trackers_are_interchangeable() -> None:
@@ -354,7 +354,7 @@ def test_links_to_imported_runs_are_translated(root: Path, tmp_path: Path, monke
     with _in_file(away, "train_agent", monkeypatch) as agent:
         agent.log_metrics({"a": 1.0})
     Path("models/actor.safetensors").write_text("weights of this test")
-    remember_output(agent.run_id, Path("models/actor.safetensors"))
+    record_output(agent.run_id, Path("models/actor.safetensors"))
     with _in_file(away, "evaluate", monkeypatch) as evaluation:
         evaluation.log_metrics({"b": 1.0})
     monkeypatch.setenv("DVC_ROOT", str(root))
@@ -391,7 +391,7 @@ def test_a_run_in_a_file_is_resumed_and_survives_a_kill(
     ("content", "words"),
     [
         (None, "cannot be read"),
-        (b"\xff\xfe\x00", "cannot be read (is no text)"),
+        (b"\xff\xfe\x00", "cannot be read (it is not text)"),
         (b"", "does not begin like a tracked run"),
         (b'{"event": "end", "time": 1, "status": "FINISHED"}\n', "does not begin like a tracked run"),
         (b"nonsense\nnonsense\n", "line 1 is no event"),
@@ -413,6 +413,7 @@ def test_a_stage_needs_no_mlflow_where_it_tracks_in_files(tmp_path: Path, monkey
         "params = tiny_params(base={'tracking': 'jsonl'})\n"
         "with start_run('prepare', params) as tracker: tracker.log_metrics({'a': 1.0})\n"
     )
-    environment = os.environ | {"DVC_ROOT": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    places = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"DVC_ROOT": str(tmp_path), "PYTHONPATH": places}
     done = subprocess.run(["python", "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert not done.stderr and len(list((tmp_path / ".lpaint/tracking").glob("prepare-*.jsonl"))) == 1

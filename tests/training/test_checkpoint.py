@@ -15,7 +15,7 @@ from torch import nn
 
 from lpaint.cli import main
 from lpaint.errors import TrainingError
-from lpaint.runtime.resume import list_unfinished
+from lpaint.runtime.resume import list_resume_folders
 from lpaint.training.checkpoint import CheckpointManager, open_checkpoints
 from lpaint.training.restore import load_part
 from tests.helpers.checkpoints import last_state
@@ -191,10 +191,10 @@ def test_resume_state_is_cleaned(root: Path, capsys: pytest.CaptureFixture[str])
     assert "there is none" in _lpaint(capsys, "clean", "prepare", code=2).err
     assert "several begin with it" in _lpaint(capsys, "clean", "train", code=2).err
     assert "update 1 of 9" in _lpaint(capsys, "clean", "--older-than", "0.5").out
-    (state,) = list_unfinished()
+    (state,) = list_resume_folders()
     assert state.key == {"seed": 0}
     with open_checkpoints("train_agent", {"seed": 0}):
         assert f"process {os.getpid()}" in _lpaint(capsys, "list").out
         assert "kept" in _lpaint(capsys, "clean", "--all").err
     assert f"removed {state.name}" in _lpaint(capsys, "clean", state.name[:14]).out
-    assert _lpaint(capsys, "list").out == "no training was interrupted here\n"
+    assert _lpaint(capsys, "list").out == "there is no resume state here\n"

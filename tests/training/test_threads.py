@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from lpaint.training import threads
-from lpaint.training.device import Compute, keep_threads
+from lpaint.training.device import Compute, restore_threads
 from lpaint.training.threads import Throttle, queueing_seconds, share_cores
 
 needs_libgomp = pytest.mark.skipif(threads._libgomp() is None, reason="torch's OpenMP runtime is not GNU's")
@@ -42,7 +42,7 @@ def _gradients(groups: int = 1, transposed: bool = False) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("groups", "transposed"), [(1, False), (2, False), (1, True)])
 @pytest.mark.parametrize("part", [1, 1 << 40])
 def test_gradients_are_torchs_own(monkeypatch: pytest.MonkeyPatch, groups: int, transposed: bool, part: int) -> None:
-    monkeypatch.setattr(threads, "_PART", part)
+    monkeypatch.setattr(threads, "_MIN_WORK", part)
     share_cores(2)
     mine = _gradients(groups, transposed)
     monkeypatch.setattr(threads.torch, "get_num_threads", lambda: 1)
@@ -56,17 +56,17 @@ def test_gradients_are_torchs_own(monkeypatch: pytest.MonkeyPatch, groups: int, 
 def test_no_weight_gradient_is_computed_by_threads_that_meet_at_a_barrier(
     monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
-    monkeypatch.setattr(threads, "_PART", part)
+    monkeypatch.setattr(threads, "_MIN_WORK", part)
     share_cores(2)
-    original, seen = threads._original, []
+    original, seen = threads._torch_backward, []
 
     def note(*arguments: object) -> object:
-        wanted = arguments[-1]
-        assert isinstance(wanted, list)
-        seen.append((wanted[1], torch.get_num_threads()))
+        mask = arguments[-1]
+        assert isinstance(mask, list)
+        seen.append((mask[1], torch.get_num_threads()))
         return original(*arguments)
 
-    monkeypatch.setattr(threads, "_original", note)
+    monkeypatch.setattr(threads, "_torch_backward", note)
     image, weight = torch.randn(4, 3, 8, 8, requires_grad=True), torch.randn(5, 3, 3, 3, requires_grad=True)
     F.conv2d(image, weight).sum().backward()
     assert seen.count((True, 1)) == (2 if part == 1 else 1) and (True, 2) not in seen
@@ -86,7 +86,7 @@ def test_without_room_for_its_threads_the_throttle_stays_off(monkeypatch: pytest
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs sched_getaffinity")
 def test_the_team_is_one_more_than_the_cores_that_the_process_may_use() -> None:
-    assert threads._team() == len(os.sched_getaffinity(0)) + 1
+    assert threads._team_size() == len(os.sched_getaffinity(0)) + 1
 
 
 @needs_libgomp
@@ -111,22 +111,22 @@ def test_the_throttle_adds_sleeping_threads_and_ends_them() -> None:
 
 @needs_libgomp
 @pytest.mark.parametrize(("policy", "watched"), [({}, True), ({"OMP_WAIT_POLICY": "active"}, False)])
-def test_a_stage_watches_its_cores_unless_the_user_chose_a_policy(
+def test_a_stage_monitors_its_cores_unless_the_user_chose_a_policy(
     monkeypatch: pytest.MonkeyPatch, policy: dict[str, str], watched: bool
 ) -> None:
-    for name in threads.POLICIES:
+    for name in threads.WAIT_POLICY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name, value in policy.items():
         monkeypatch.setenv(name, value)
     started: list[bool] = []
-    monkeypatch.setattr(threads, "_watch", lambda: started.append(True))
+    monkeypatch.setattr(threads, "_start_monitor", lambda: started.append(True))
     share_cores(2)
     assert bool(started) == watched
 
 
-def test_the_watcher_throttles_while_the_process_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    # At the first look, at one below the limit, at a busy one, then while throttled, at a free trial and a busy one.
-    queued = iter([0.0, 0.15, 0.5, *[0.5] * threads._TRIAL, 0.5, 1.0])
+def test_the_monitor_throttles_while_the_process_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    # First measurement, one below the limit, a busy one, those while throttled, a free trial, a busy one.
+    queued = iter([0.0, 0.15, 0.5, *[0.5] * threads._TRIAL_INTERVAL, 0.5, 1.0])
     clock, told = iter(range(100)), []
 
     class Recorded(Throttle):
@@ -145,7 +145,7 @@ def test_the_watcher_throttles_while_the_process_queues(monkeypatch: pytest.Monk
     monkeypatch.setattr(threads.time, "monotonic", lambda: float(next(clock)))
     monkeypatch.setattr(threads.time, "sleep", lambda _: None)
     with pytest.raises(StopIteration):  # the numbers come to an end
-        threads._watch_queue()
+        threads._monitor()
     assert told == ["on", "off", "on"]
 
 
@@ -158,9 +158,9 @@ def test_the_threads_of_the_checkpoint_win(tmp_path: Path, capsys: pytest.Captur
     before = torch.get_num_threads()
     began, elsewhere = Compute("cpu", "fp32", 2, compile=False), Compute("cpu", "fp32", 16, compile=False)
     try:
-        assert keep_threads(elsewhere, tmp_path, resumes=False).threads == 16
-        assert keep_threads(began, tmp_path, resumes=False).threads == 2, "without a checkpoint it begins here"
-        assert keep_threads(elsewhere, tmp_path, resumes=True).threads == 2
+        assert restore_threads(elsewhere, tmp_path, resuming=False).threads == 16
+        assert restore_threads(began, tmp_path, resuming=False).threads == 2, "without a checkpoint it begins here"
+        assert restore_threads(elsewhere, tmp_path, resuming=True).threads == 2
         assert torch.get_num_threads() == 2 and "as the training began" in capsys.readouterr().out
     finally:
         torch.set_num_threads(before)

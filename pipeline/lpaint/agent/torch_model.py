@@ -47,9 +47,9 @@ class TorchPaintingModel:
         self.family: StrokeFamily = get_family(spec.family)
         self.canvas, self.bundle, self.max_steps = spec.canvas, spec.bundle, spec.max_steps
         self.zoom = spec.zoom
-        self.reach = self.family.reach
-        self.fitted = spec.fit_colours != "never"
-        self.start = spec.initial_canvas
+        self.overhang = self.family.reach
+        self.fits_colours = spec.fit_colours != "never"
+        self.initial_canvas = spec.initial_canvas
         self.protocol = spec.protocol
         self._actor, self._compute = actor.to(compute.torch_device), compute
 
@@ -61,9 +61,9 @@ class TorchPaintingModel:
         return strokes.float().cpu().numpy()
 
     @torch.no_grad()
-    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pixel_size: np.ndarray) -> np.ndarray:
         """Opacity [N, H, W] of shapes [N, shape_parameters]; arguments as in ``StrokeFamily.rasterise``."""
-        return self.family.rasterise(*map(self._tensor, (shape, rows, columns, pitch))).cpu().numpy()
+        return self.family.rasterise(*map(self._tensor, (shape, rows, columns, pixel_size))).cpu().numpy()
 
     @torch.no_grad()
     def bounds(self, shape: np.ndarray) -> np.ndarray:

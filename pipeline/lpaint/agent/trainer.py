@@ -23,10 +23,10 @@ from lpaint.agent.train_step import train_step
 from lpaint.data.dataset import PreparedData
 from lpaint.errors import TrainingError
 from lpaint.metrics import l2, psnr, reward
-from lpaint.painting.engine.search import paint_as_trained
+from lpaint.painting.engine.search import paint
 from lpaint.plots import sheet
 from lpaint.replay import build_replay, saved_canvas
-from lpaint.runtime.interruption import deferred
+from lpaint.runtime.interruption import defer_signals
 from lpaint.runtime.messages import notify
 from lpaint.runtime.params import Params
 from lpaint.strokes import Rasteriser, get_family
@@ -110,7 +110,7 @@ class AgentTraining:
         hidden = not (distributed.is_main() and sys.stderr.isatty())
         bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=hidden)
         notice = "train_agent: ends with a checkpoint after this round" if distributed.is_main() else ""
-        with bar, deferred(notice) as interruption:
+        with bar, defer_signals(notice) as interruption:
             while self.progress.update < total:
                 started, before = time.perf_counter(), self.progress.update
                 try:
@@ -250,7 +250,7 @@ class AgentTraining:
         budget = self.params.validation_strokes
         targets = self.validation_targets
         # Effort 1 is the fastest, and ranks actors as higher efforts do.
-        canvas = paint_as_trained(model, targets, [budget], effort=1).snapshots[budget]
+        canvas = paint(model, targets, [budget], effort=1).snapshots[budget]
         row = {
             "update": self.progress.update,
             "transitions": self.progress.transitions,

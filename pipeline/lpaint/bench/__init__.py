@@ -1,1 +1,1 @@
-"""Speed, measured: ``lpaint bench NAME`` prints a table, and JSON. Nothing here is timed in tests."""
+"""Measure speed: ``lpaint bench NAME`` prints a table and can save JSON. Tests run the benchmarks but time nothing."""

@@ -1,7 +1,7 @@
 """``lpaint bench contention``: how much slower an update is beside busy processes and other trainings.
 
-Every training is a process of its own, since the way in which threads wait is set for a whole process. The fair share
-of a training with t threads beside k other threads on n cores is 1 / max(1, (k + t) / n) of its speed alone.
+Each training runs in its own process, because the way threads wait is a setting of the process. A training with t
+threads beside k other threads on n cores has a fair share of 1 / max(1, (k + t) / n) of its speed alone.
 """
 
 import json
@@ -24,8 +24,8 @@ from lpaint.training.device import choose_compute
 BUSY = (1, 2, 4)
 TRAININGS = (2, 4)
 _SECONDS = 600
-_ENDED = "bench contention: a training ended early; its error is above"
-# Ends by itself, and when its parent does.
+_ENDED_EARLY = "bench contention: a training ended early; its error is above"
+# Ends after the given seconds, or when its parent ends.
 _LOOP = (
     "import os, sys, time\n"
     "parent, end = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])\n"
@@ -37,7 +37,7 @@ _LOOP = (
 def bench_contention(
     params: Params, repeats: int, busy: tuple[int, ...] = BUSY, trainings: tuple[int, ...] = TRAININGS
 ) -> Report:
-    """Slowdown of an update over the fair share, median and worst, at the sizes of ``params``."""
+    """Slowdown of an update relative to its fair share, median and worst, at the sizes of ``params``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with _trainings(params, 1) as [training]:
         threads = training.threads
@@ -57,8 +57,8 @@ def bench_contention(
     return report
 
 
-def _add(report: Report, name: str, seconds: list[float], alone: float, crowd: float) -> None:
-    fair = max(1.0, crowd)
+def _add(report: Report, name: str, seconds: list[float], alone: float, load: float) -> None:
+    fair = max(1.0, load)
     report.add(f"{name}: fair slowdown", fair, "")
     report.add(f"{name}: median over fair", statistics.median(seconds) / alone / fair, "")
     report.add(f"{name}: worst over fair", max(seconds) / alone / fair, "")
@@ -66,7 +66,7 @@ def _add(report: Report, name: str, seconds: list[float], alone: float, crowd: f
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """``count`` processes that compute without pause, until the end of the context or of this process."""
+    """Run ``count`` busy processes until the context or this process ends."""
     command = [sys.executable, "-c", _LOOP, str(os.getpid()), str(_SECONDS)]
     started = [subprocess.Popen(command) for _ in range(count)]
     try:
@@ -78,7 +78,7 @@ def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 class _Training:
-    """A process that makes updates when it is told to."""
+    """A process that runs updates on request."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -90,44 +90,44 @@ class _Training:
         )
 
     def prepare(self, params: Params) -> None:
-        """Have it prepare updates at the sizes of ``params``."""
-        self._tell(params.model_dump_json(by_alias=True))
+        """Prepare updates at the sizes of ``params``."""
+        self._send(params.model_dump_json(by_alias=True))
 
     def wait(self) -> None:
-        """Until it is ready."""
-        self.threads = int(self._hear())
+        """Wait until it is ready."""
+        self.threads = int(self._receive())
 
     def updates(self, repeats: int) -> list[float]:
-        """Seconds of each of ``repeats`` updates."""
+        """Run ``repeats`` updates; seconds of each."""
         self.begin(repeats)
         return self.end()
 
     def begin(self, repeats: int) -> None:
         """Start ``repeats`` updates."""
-        self._tell(str(repeats))
+        self._send(str(repeats))
 
     def end(self) -> list[float]:
-        """Seconds of each of the updates begun."""
-        return [float(each) for each in self._hear()]
+        """Wait for the started updates; seconds of each."""
+        return [float(each) for each in self._receive()]
 
     def stop(self) -> None:
         """End the process."""
         self._process.kill()
         self._process.communicate()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise TrainingError(_ENDED) from None
+            raise TrainingError(_ENDED_EARLY) from None
 
-    def _hear(self) -> Any:
+    def _receive(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise TrainingError(_ENDED)
+            raise TrainingError(_ENDED_EARLY)
         return json.loads(line)
 
 
@@ -145,7 +145,7 @@ def _trainings(params: Params, count: int) -> Iterator[list[_Training]]:
 
 
 def _serve() -> None:
-    """The process of a training: its parameters come first, then numbers of updates, until its input ends."""
+    """The training process. It reads its parameters, then numbers of updates, until its input ends."""
     params = Params.model_validate_json(sys.stdin.readline())
     compute = choose_compute(params.base)
     update = prepare_update(params, compute)
@@ -157,7 +157,7 @@ def _serve() -> None:
         for turn in range(int(line) + 1):
             started = time.perf_counter()
             update()
-            # The first lets the processes beside this one get going.
+            # The first update gives the other processes time to start theirs.
             if turn:
                 seconds.append(time.perf_counter() - started)
         print(json.dumps(seconds), flush=True)

@@ -1,4 +1,4 @@
-"""``lpaint bench gans``: what updating each discriminator costs, and what asking it for the actor's reward costs."""
+"""``lpaint bench gans``: time of an update of each discriminator, and of its reward with the gradient."""
 
 from collections.abc import Callable
 
@@ -13,21 +13,21 @@ from lpaint.training.device import Compute
 
 
 def bench_gans(params: Params, compute: Compute, repeats: int) -> Report:
-    """Milliseconds of an update and of a reward with its gradient, by GAN, at the sizes of ``params``; in turns."""
-    agent, canvas, device = params.agent, params.stroke.canvas, compute.torch_device
+    """Milliseconds of an update and of a reward with its gradient, per GAN, at the sizes of ``params``."""
+    agent, side, device = params.agent, params.stroke.canvas, compute.torch_device
     rng = torch.Generator(device).manual_seed(0)
-    before, after, target = torch.rand(3, agent.batch_size, 3, canvas, canvas, generator=rng, device=device)
+    canvas, next_canvas, target = torch.rand(3, agent.batch_size, 3, side, side, generator=rng, device=device)
     actions: dict[str, Callable[[], object]] = {}
     for name in gan_names():
         chosen = agent.model_copy(update={"gan": name})
         torch.manual_seed(0)
         gan = build_gan(chosen)
         assert gan is not None
-        adversary = DiscriminatorTrainer(gan, chosen.discriminator, chosen.adam, compute)
-        actions[f"update, {name}"] = _updating(adversary, after, target, rng)
-        actions[f"reward, {name}"] = _rewarding(adversary, before, after, target)
+        discriminator = DiscriminatorTrainer(gan, chosen.discriminator, chosen.adam, compute)
+        actions[f"update, {name}"] = _updating(discriminator, next_canvas, target, rng)
+        actions[f"reward, {name}"] = _rewarding(discriminator, canvas, next_canvas, target)
     seconds = interleaved(actions, repeats, waiting(compute))
-    sizes = {"canvas": canvas, "batch": agent.batch_size, "width": agent.discriminator.width}
+    sizes = {"canvas": side, "batch": agent.batch_size, "width": agent.discriminator.width}
     report = Report("gans", sizes | {"device": compute.device, "precision": compute.precision, "repeats": repeats})
     for name, value in seconds.items():
         report.add(name, value * 1000, "ms")
@@ -35,16 +35,18 @@ def bench_gans(params: Params, compute: Compute, repeats: int) -> Report:
 
 
 def _updating(
-    adversary: DiscriminatorTrainer, after: Tensor, target: Tensor, rng: torch.Generator
+    discriminator: DiscriminatorTrainer, canvas: Tensor, target: Tensor, rng: torch.Generator
 ) -> Callable[[], object]:
-    return lambda: adversary.update(pair(target, target), pair(after, target), rng)
+    return lambda: discriminator.update(pair(target, target), pair(canvas, target), rng)
 
 
-def _rewarding(adversary: DiscriminatorTrainer, before: Tensor, after: Tensor, target: Tensor) -> Callable[[], object]:
-    painted = after.clone().requires_grad_()
+def _rewarding(
+    discriminator: DiscriminatorTrainer, canvas: Tensor, next_canvas: Tensor, target: Tensor
+) -> Callable[[], object]:
+    painted = next_canvas.clone().requires_grad_()
 
-    def ask() -> Tensor:
-        gain = adversary.target(pair(painted, target)) - adversary.target(pair(before, target))
+    def run() -> Tensor:
+        gain = discriminator.target(pair(painted, target)) - discriminator.target(pair(canvas, target))
         return torch.autograd.grad(gain.sum(), painted)[0]
 
-    return ask
+    return run

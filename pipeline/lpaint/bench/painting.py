@@ -1,4 +1,4 @@
-"""``lpaint bench paint``: seconds to paint pictures with an exported agent, start-up not counted."""
+"""``lpaint bench paint``: seconds to paint images with an exported agent, without start-up."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from lpaint.painting.engine.resample import resize
 from lpaint.painting.onnx_model import OnnxPainter
 from lpaint.painting.picture import Plan, paint_picture
 
-# Height and width of the pictures, and how strokes are spent.
+# Height and width of the image, and the stroke budget.
 _PAINTINGS = {
     "200 strokes at 128 x 128": (128, 128, Plan(strokes=200)),
     "500 strokes at 1024 x 768": (768, 1024, Plan(strokes=500)),
@@ -21,7 +21,7 @@ _PAINTINGS = {
 
 
 def bench_painting(onnx: Path, device: str, threads: int, repeats: int) -> Report:
-    """Paint a synthetic portrait at two sizes, within a budget and by a grid."""
+    """Seconds to paint a synthetic portrait at two sizes, with a stroke budget and on a grid."""
     model = OnnxPainter(onnx, device, threads)
     actions = {name: _painting(model, _portrait(*size), plan) for name, (*size, plan) in _PAINTINGS.items()}
     seconds = interleaved(actions, repeats, warm_ups=1)
@@ -34,8 +34,8 @@ def bench_painting(onnx: Path, device: str, threads: int, repeats: int) -> Repor
     return report
 
 
-def _painting(model: OnnxPainter, picture: np.ndarray, plan: Plan) -> Callable[[], Any]:
-    return lambda: paint_picture(model, picture, plan).canvas(model)
+def _painting(model: OnnxPainter, image: np.ndarray, plan: Plan) -> Callable[[], Any]:
+    return lambda: paint_picture(model, image, plan).canvas(model)
 
 
 def _portrait(height: int, width: int) -> np.ndarray:

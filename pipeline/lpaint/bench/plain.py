@@ -1,4 +1,4 @@
-"""Slow, textbook versions of what makes a training update fast: the baseline of ``lpaint bench train``."""
+"""Plain versions of the functions that make a training update fast: the baseline of ``lpaint bench train``."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,12 +26,12 @@ def plain_optimizer_step(
 
 
 @torch.no_grad()
-def plain_polyak_update(average: nn.Module, online: nn.Module, rate: float, *, buffers: bool = True) -> None:
+def plain_polyak_update(ema: nn.Module, online: nn.Module, rate: float, *, buffers: bool = True) -> None:
     """``optim.polyak_update``, one tensor at a time."""
-    for slow, fast in zip(average.parameters(), online.parameters(), strict=True):
+    for slow, fast in zip(ema.parameters(), online.parameters(), strict=True):
         slow.copy_(slow * (1 - rate) + fast * rate)
     if buffers:
-        optim.copy_buffers(average, online)
+        optim.copy_buffers(ema, online)
 
 
 @contextmanager

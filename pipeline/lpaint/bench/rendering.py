@@ -1,4 +1,4 @@
-"""``lpaint bench render``: how fast the exact rasteriser draws, against OpenCV's circles where OpenCV is installed."""
+"""``lpaint bench render``: speed of the exact rasteriser, against OpenCV's circles if OpenCV is installed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,17 +12,17 @@ from lpaint.bench.training import waiting
 from lpaint.strokes import Rasteriser, exact_rasteriser, family_names, get_family
 from lpaint.training.device import Compute
 
-# Side in pixels, and strokes a batch.
+# Side in pixels: strokes per batch.
 _SIZES = {64: 512, 128: 256, 512: 16}
 _CIRCLES = 16
 
 
 def bench_rendering(compute: Compute, repeats: int) -> Report:
-    """Milliseconds a stroke: the Bézier stroke at three sizes, and every family at 64 px, drawn and learnt from.
+    """Milliseconds per stroke: Bézier at three sizes, and every family at 64 px, forward and with its gradient.
 
-    The usual way, of the 2019 code and what follows it, draws 100 filled circles with OpenCV on a canvas of double size
-    and shrinks it, one stroke at a time and on one thread. It takes turns with ours on the same random strokes if
-    ``cv2`` (opencv-python-headless) can be imported; nothing else in lpaint needs it.
+    The baseline is that of the 2019 code: 100 filled circles, drawn with OpenCV on a canvas of double size that is then
+    shrunk, one stroke at a time on one thread. It runs on the same random strokes if ``cv2`` (opencv-python-headless)
+    can be imported; nothing else in lpaint needs it.
     """
     circles = _opencv()
     sizes = {"device": compute.device, "threads": compute.threads, "compiled": compute.compile, "repeats": repeats}
@@ -45,7 +45,7 @@ def bench_rendering(compute: Compute, repeats: int) -> Report:
         shape = get_family(name).sample(512, torch.Generator().manual_seed(0)).to(compute.device)
         draw = exact_rasteriser(get_family(name), 64, compute.compile)
         seconds = interleaved(
-            {"": _drawing(draw, shape), " and back": _learning(draw, shape)}, repeats, waiting(compute)
+            {"": _drawing(draw, shape), " and back": _differentiating(draw, shape)}, repeats, waiting(compute)
         )
         for what, value in seconds.items():
             report.add(f"{name}{what}, 64 px", value / len(shape) * 1000, "ms")
@@ -66,7 +66,7 @@ def _circling(cv2: Any, shapes: np.ndarray, size: int) -> Callable[[], Any]:
 
 
 def draw_circles(cv2: Any, shape: np.ndarray, size: int) -> np.ndarray:
-    """One Bézier stroke [10] as 100 circles on a canvas of double size, shrunk: [size, size]."""
+    """Draw one Bézier stroke [10] as 100 circles on a canvas of double size, shrunk to [size, size]."""
     x0, y0, x1, y1, x2, y2, r0, r1, t0, t1 = map(float, shape)
     x1, y1 = x0 + (x2 - x0) * x1, y0 + (y2 - y0) * y1
     places = (int(place * (2 * size - 1) + 0.5) for place in (x0, y0, x1, y1, x2, y2))
@@ -89,6 +89,6 @@ def _drawing(draw: Rasteriser, shape: Tensor) -> Callable[[], Any]:
     return run
 
 
-def _learning(draw: Rasteriser, shape: Tensor) -> Callable[[], Any]:
+def _differentiating(draw: Rasteriser, shape: Tensor) -> Callable[[], Any]:
     leaf = shape.clone().requires_grad_()
     return lambda: torch.autograd.grad(draw(leaf).square().sum(), leaf)

@@ -1,4 +1,4 @@
-"""Medians of actions that take turns, and the report that they make."""
+"""Time actions in turns, and report their medians."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _PACKAGES = ("lpaint", "torch", "onnxruntime-gpu", "onnxruntime", "numpy", "pill
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what, how much, in which unit."""
+    """One figure: name, value, unit."""
 
     name: str
     value: float
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass
 class Report:
-    """A benchmark's title, the sizes that it ran at, and its figures in order."""
+    """Title of a benchmark, the sizes it ran at, and its figures in order."""
 
     title: str
     sizes: dict[str, Any]
@@ -38,7 +38,7 @@ class Report:
         self.rows.append(Row(name, value, unit))
 
     def table(self) -> str:
-        """The report for a terminal."""
+        """The report as text for a terminal."""
         sizes = ", ".join(f"{name} {value}" for name, value in self.sizes.items())
         width = max(len(row.name) for row in self.rows)
         lines = [self.title, f"  {sizes}", f"  {describe_machine()['processor']}, {os.cpu_count()} cores"]
@@ -46,7 +46,7 @@ class Report:
         return "\n".join(lines)
 
     def as_json(self) -> str:
-        """The report with machine and versions."""
+        """The report as JSON, with machine and versions."""
         figures = {row.name: {"value": row.value, "unit": row.unit} for row in self.rows}
         content = {"benchmark": self.title, "machine": describe_machine(), "sizes": self.sizes, "figures": figures}
         return json.dumps(content, indent=2)
@@ -60,11 +60,11 @@ class Report:
         try:
             write_text(path, self.as_json() + "\n")
         except OSError as error:
-            raise ParamsError(f"--json {path}: cannot be written ({error.strerror}); name another file") from None
+            raise ParamsError(f"--save {path}: cannot be written ({error.strerror}); name another file") from None
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, system and the versions of what does the work."""
+    """Processor, cores, system, and versions of the packages used."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -86,13 +86,13 @@ def interleaved(
     wait: Callable[[], None] = lambda: None,
     warm_ups: int = 2,
 ) -> dict[str, float]:
-    """Median seconds of each action; they run in turns, so that a busy moment of the machine meets all of them.
+    """Median seconds of each action. They run in turns, so that a busy moment of the machine affects all of them.
 
     Args:
-        actions: what to time, by name.
-        repeats: timed turns.
-        wait: empties the device's queue before the clock is read.
-        warm_ups: turns before the first timed one, for compilation and caches.
+        actions: functions to time, by name.
+        repeats: number of timed turns.
+        wait: waits until the device is idle; called before the clock is read.
+        warm_ups: untimed turns before, for compilation and caches.
     """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(warm_ups + repeats):

@@ -1,23 +1,26 @@
-"""``lpaint data``: pictures to train on."""
+"""``lpaint data``: check training data."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lpaint.cli.options import show_table
+from lpaint.cli.options import AsJson, show_table
 from lpaint.errors import ExitCode
 
-app = typer.Typer(help="Pictures to train on.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Check training data.", no_args_is_help=True, rich_markup_mode="rich")
 
 
 @app.command("check")
 def check(
-    path: Annotated[Path, typer.Argument(help="An archive or a folder: CelebA, MNIST, SVHN, or images of your own.")],
-    everything: Annotated[bool, typer.Option("--all", help="Decode every image, not a sample.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    path: Annotated[Path, typer.Argument(help="An archive or a folder: CelebA, MNIST, SVHN, or your own images.")],
+    everything: Annotated[bool, typer.Option("--all", metavar="", help="Decode all images, not a sample.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what a path holds, what is wrong with it and how to train on it; the exit code is 5 if it cannot be used."""
+    """Report what a path holds, what is wrong with it and how to train on it.
+
+    The exit code is 5 if it cannot be used.
+    """
     from lpaint.data.inspection import inspect
 
     findings = inspect(path, everything, progress=True)

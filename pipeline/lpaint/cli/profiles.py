@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from lpaint.cli.options import show_table
-from lpaint.cli.streams import say
+from lpaint.cli.streams import print_stdout
 
-app = typer.Typer(help="Ready-made parameters, merged into params.yaml.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, show and apply ready-made parameters.", no_args_is_help=True, rich_markup_mode="rich")
 
 
 @app.command("list")
 def profile_list() -> None:
-    """Name the profiles of the repository in this folder."""
+    """List the profiles of the repository in this folder."""
     from lpaint.runtime.profiles import list_profiles
 
     show_table(dict(list_profiles(Path())))
@@ -24,15 +24,15 @@ def profile_show(name: Annotated[str, typer.Argument(help="A profile's name.")])
     """Print a profile."""
     from lpaint.runtime.profiles import show_profile
 
-    say(show_profile(Path(), name).removesuffix("\n"))
+    print_stdout(show_profile(Path(), name).removesuffix("\n"))
 
 
 @app.command("apply")
 def apply(name: Annotated[str, typer.Argument(help="A profile's name.")]) -> None:
-    """Merge a profile into params.yaml; comments stay."""
+    """Merge a profile into params.yaml. Comments are kept."""
     from lpaint.runtime.profiles import apply_profile
 
     changes = apply_profile(Path(), name)
     for change in changes:
-        say(change)
-    say(f"params.yaml: {len(changes)} values changed by profile {name}")
+        print_stdout(change)
+    print_stdout(f"params.yaml: {len(changes)} values changed by profile {name}")

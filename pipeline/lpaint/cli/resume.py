@@ -1,4 +1,4 @@
-"""``lpaint resume``: what interrupted trainings left, and its removal."""
+"""``lpaint resume``: list and remove the resume state of interrupted trainings."""
 
 import json
 import time
@@ -7,46 +7,51 @@ from typing import Annotated
 
 import typer
 
-from lpaint.cli.streams import complain, say
+from lpaint.cli.options import AsJson
+from lpaint.cli.streams import print_stderr, print_stdout
 from lpaint.errors import ParamsError
 
-app = typer.Typer(help="List and clean what interrupted trainings left to go on from.", no_args_is_help=True)
+app = typer.Typer(
+    help="List and remove the resume state of interrupted trainings.", no_args_is_help=True, rich_markup_mode="rich"
+)
 
 
 @app.command("list")
-def list_states(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the resume state of this repository: how far each training is, when that was, and what it takes."""
-    from lpaint.runtime.resume import list_unfinished
+def list_states(as_json: AsJson = False) -> None:
+    """List the resume state of this repository: progress, time and size of each training."""
+    from lpaint.runtime.resume import list_resume_folders
 
-    found = list_unfinished()
+    found = list_resume_folders()
     if as_json:
-        say(json.dumps([asdict(each) for each in found], indent=2))
+        print_stdout(json.dumps([asdict(each) for each in found], indent=2))
         return
     if not found:
-        say("no training was interrupted here")
+        print_stdout("there is no resume state here")
     for each in found:
         saved = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.saved))
-        busy = f", process {each.process} is at it" if each.process is not None else ""
-        say(f"{each.name}  {each.note}, {saved}, {each.bytes / 1e6:.0f} MB{busy}")
+        busy = f", in use by process {each.process}" if each.process is not None else ""
+        print_stdout(f"{each.name}  {each.note}, {saved}, {each.bytes / 1e6:.0f} MB{busy}")
 
 
 @app.command()
 def clean(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="As listed, or their beginnings.")] = None,
-    older_than: Annotated[
-        float | None, typer.Option(min=0, metavar="DAYS", help="What was saved at least so long ago.")
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Names as listed, or their first letters.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of it.")] = False,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="DAYS", help="State saved at least this long ago.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", metavar="", help="All state.")] = False,
 ) -> None:
-    """Remove resume state; trainings that it belongs to start over. What a process is working on stays."""
-    from lpaint.runtime.resume import choose, list_unfinished, remove
+    """Remove resume state. Its trainings then start from the beginning. State in use by a process is kept."""
+    from lpaint.runtime.resume import list_resume_folders, remove_folder, select_folders
 
     if not (names or everything or older_than is not None):
-        raise ParamsError("resume clean: say what, by NAME, --older-than DAYS or --all; `lpaint resume list` shows it")
+        raise ParamsError("resume clean: give a NAME, --older-than DAYS or --all; `lpaint resume list` shows the names")
     if everything and (names or older_than is not None):
         raise ParamsError("resume clean: --all removes everything; leave it out, or leave out NAME and --older-than")
-    for each in choose(list_unfinished(), names or [], older_than):
-        if remove(each):
-            say(f"removed {each.name} ({each.note})")
+    for each in select_folders(list_resume_folders(), names or [], older_than):
+        if remove_folder(each):
+            print_stdout(f"removed {each.name} ({each.note})")
         else:
-            complain(f"kept {each.name}: process {each.process} is at it")
+            print_stderr(f"kept {each.name}: process {each.process} uses it")

@@ -1,4 +1,4 @@
-"""What the command says on its standard streams, and what happens where they cannot be written."""
+"""Standard output and error of the command, and what happens when they cannot be written."""
 
 import os
 import sys
@@ -13,8 +13,8 @@ from lpaint.runtime.messages import discard_output
 def prepare() -> None:
     """Make the standard streams safe to use.
 
-    One that is closed leads nowhere: otherwise the next file that is opened would take its number, and what libraries
-    print would go into a painting. Names that the terminal's encoding lacks are printed with escapes.
+    A closed stream is opened on the null device. Otherwise the next opened file would take its number, and output of
+    libraries would go into a painting. Characters that the terminal's encoding lacks are printed as escapes.
     """
     for number in (0, 1, 2):
         try:
@@ -22,19 +22,19 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # it lasts as long as the process
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # stays open until the process ends
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 
 
-def say(text: str) -> None:
+def print_stdout(text: str) -> None:
     """Print a line on standard output.
 
     Raises:
-        StreamError: it cannot be written.
-        BrokenPipeError: its reader is gone, as ``head`` soon is; Typer then ends the command without a word.
+        StreamError: standard output cannot be written.
+        BrokenPipeError: the reader, such as ``head``, has closed the pipe. Typer then ends the command silently.
     """
     try:
         typer.echo(text)
@@ -44,18 +44,18 @@ def say(text: str) -> None:
         raise StreamError(f"standard output: cannot be written ({error.strerror or error})") from None
 
 
-def complain(text: str) -> None:
-    """Print a line on standard error; where that cannot be written, there is nobody to tell."""
+def print_stderr(text: str) -> None:
+    """Print a line on standard error. If it cannot be written, discard the line."""
     try:
         typer.echo(text, err=True)
     except (OSError, ValueError):
         discard_output(sys.stderr)
 
 
-def settle(code: int) -> int:
-    """Flush both streams at the end, so that Python does not fail at it later; the exit code to end with.
+def flush_at_exit(code: int) -> int:
+    """Flush both streams, so that Python does not fail at it later. Returns the exit code.
 
-    A reader that has gone, as ``head`` does, needs no sentence.
+    A closed pipe changes the exit code but prints no error.
     """
     try:
         if sys.stdout is not None:
@@ -64,7 +64,7 @@ def settle(code: int) -> int:
         discard_output(sys.stdout)
         if code == ExitCode.OK:
             if not isinstance(error, BrokenPipeError):
-                complain(f"error: standard output: cannot be written ({error.strerror or error})")
+                print_stderr(f"error: standard output: cannot be written ({error.strerror or error})")
             code = ExitCode.SOME_FAILED
     try:
         if sys.stderr is not None:

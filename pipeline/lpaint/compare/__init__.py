@@ -1,1 +1,1 @@
-"""Trainings compared: tracked runs grouped by parameters, with tables, plots and a sheet of paintings."""
+"""Compare tracked trainings, grouped by parameters, with tables, plots and a sheet of paintings."""

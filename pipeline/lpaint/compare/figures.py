@@ -1,4 +1,4 @@
-"""Plots of a comparison, and its sheet of paintings."""
+"""Plots of a comparison and its sheet of paintings."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -10,15 +10,15 @@ import numpy as np
 from lpaint.compare.runs import Curve, Selection, Training
 from lpaint.compare.table import Estimate, seconds_per_update
 from lpaint.plots import Band, Series, save_bars, save_curves, save_image, sheet
-from lpaint.tracking.reading import RunStore
+from lpaint.tracking.run_store import RunStore
 
-# Points at which the mean of curves with different steps is taken.
+# Curves with different steps are interpolated at this many points and averaged.
 _POINTS = 60
 PAINTINGS = "evaluation/paintings.npz"
 
 
 def write_plots(selection: Selection, folder: Path) -> list[tuple[str, str]]:
-    """Write the plots that the runs have data for; file names and captions."""
+    """Write the plots for which the runs have data. Returns (file name, caption) of each."""
     trainings = selection.trainings
     written: list[tuple[str, str]] = []
 
@@ -62,28 +62,28 @@ def write_plots(selection: Selection, folder: Path) -> list[tuple[str, str]]:
     bars = {name: bar for name, bar in bars.items() if bar.mean is not None}
     if bars:
         caption = "Seconds an update (episodes included), by GAN"
-        heights = {name: (bar.mean or 0.0, bar.ci95 or 0.0) for name, bar in bars.items()}
+        heights = {name: (bar.mean or 0.0, bar.student_ci95 or 0.0) for name, bar in bars.items()}
         save_bars(folder / "seconds_by_gan.png", caption, "seconds", heights)
         written.append(("seconds_by_gan.png", caption))
     return written
 
 
 def write_sheet(selection: Selection, store: RunStore, strokes: int, path: Path) -> bool:
-    """A row a picture: target, then what the best seed of each group painted with ``strokes`` strokes.
+    """Write one row per picture: the target, then the painting with ``strokes`` strokes of each group's best seed.
 
-    The best is the one of least L2 on the validation pictures, as the evaluation measured it, or else as training did.
-    False, and no file, where fewer than two groups kept paintings of the same pictures.
+    The best seed has the least L2 on the validation split: that of the evaluation, or of training if the evaluation
+    has none. Returns False and writes no file if fewer than two groups have paintings of the same pictures.
     """
     columns: dict[str, list[np.ndarray]] = {}
     names: list[str] = []
     with TemporaryDirectory() as folder:
         for group, trainings in selection.groups.items():
-            judged = all(training.validated(strokes) is not None for training in trainings)
-            errors = [training.validated(strokes) if judged else training.best_validation for training in trainings]
+            evaluated = all(training.validated(strokes) is not None for training in trainings)
+            errors = [training.validated(strokes) if evaluated else training.best_validation for training in trainings]
             best = trainings[int(np.argmin(np.array(errors, np.float64)))]
-            place = Path(folder) / str(len(columns))
-            place.mkdir()
-            file = store.artifact(best.run.run_id, PAINTINGS, place)
+            download = Path(folder) / str(len(columns))
+            download.mkdir()
+            file = store.artifact(best.run.run_id, PAINTINGS, download)
             if file is None:
                 continue
             with np.load(file) as kept:
@@ -91,9 +91,9 @@ def write_sheet(selection: Selection, store: RunStore, strokes: int, path: Path)
                 if strokes not in budgets or (names and mine != names):
                     continue
                 names = mine
-                pictures = kept["pictures"].astype(np.float32).transpose(0, 1, 4, 2, 3) / 255
-            columns.setdefault("target", list(pictures[:, 0]))
-            columns[label(group)] = list(pictures[:, 1 + budgets.index(strokes)])
+                images = kept["pictures"].astype(np.float32).transpose(0, 1, 4, 2, 3) / 255
+            columns.setdefault("target", list(images[:, 0]))
+            columns[label(group)] = list(images[:, 1 + budgets.index(strokes)])
     if len(columns) < 3:
         return False
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
@@ -109,7 +109,7 @@ def label(group: Sequence[str]) -> str:
 def _means(
     trainings: Sequence[Training], group: Callable[[Training], str], x: str, y: str
 ) -> tuple[dict[str, Series], dict[str, Band]]:
-    """Mean curve and range of each group, over the stretch that all of its trainings cover."""
+    """Mean curve and range (min to max) of each group, over the x range that all of its trainings cover."""
     grouped: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     for training in trainings:
         points = _points(training, x, training.curves.get(y, []))
@@ -130,7 +130,7 @@ def _means(
 
 
 def _points(training: Training, x: str, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of a curve; ``x`` names the curve of what to plot it by, empty for updates."""
+    """x and y of a curve. ``x`` names the curve of the x values; empty = updates."""
     by = dict(training.curves.get(x, [])) if x else {step: float(step) for step, _ in curve}
     kept = [(by[step], value) for step, value in curve if step in by and np.isfinite(value)]
     xs, ys = (np.array(column, np.float64) for column in (zip(*kept, strict=True) if kept else ((), ())))

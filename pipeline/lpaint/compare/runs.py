@@ -1,4 +1,4 @@
-"""The trainings that a comparison is made of: which count, which do not and why, and what each achieved."""
+"""Select the trainings to compare, say why others are left out, and read the results of each."""
 
 import difflib
 from collections import defaultdict
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from lpaint.errors import ParamsError
 from lpaint.tracking.base import FINAL_VALIDATION
-from lpaint.tracking.reading import RunStore, TrackedRun
+from lpaint.tracking.run_store import RunStore, TrackedRun
 
-# Parameters that name the machine or the run and not the method.
+# Parameters of the machine or the run, not of the method.
 _INCIDENTAL = ("base.threads", "base.seed", "seed", "compute.threads", "base.tracking", "export.", "data.workers")
 CURVES = (
     "validation/l2",
@@ -24,52 +24,52 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Training:
-    """A finished and evaluated training. ``group``: its values of the parameters that are compared."""
+    """A finished and evaluated training. ``group``: its values of the compared parameters."""
 
     run: TrackedRun
     group: tuple[str, ...]
     seed: str
     curves: dict[str, Curve]
 
-    def test(self, judge: str) -> dict[int, float]:
-        """A judge's mean on the test pictures by stroke budget."""
-        return dict(self.curves.get(f"test/{judge}", []))
+    def test(self, metric: str) -> dict[int, float]:
+        """Mean of a metric on the test split, by stroke budget."""
+        return dict(self.curves.get(f"test/{metric}", []))
 
     def validated(self, strokes: int) -> float | None:
-        """The mean L2 on the validation pictures, judged as the test pictures are; None if an earlier lpaint judged."""
+        """Mean L2 of the final evaluation on the validation split; None for runs of an lpaint that had none."""
         return dict(self.curves.get(f"{FINAL_VALIDATION}/l2", [])).get(strokes)
 
     @property
     def best_validation(self) -> float:
-        """The least validation L2 that was seen in training."""
+        """Least validation L2 during training."""
         return min(value for _, value in self.curves["validation/l2"])
 
     @property
     def updates(self) -> int:
-        """Updates in all."""
+        """Number of updates."""
         return self.curves["validation/l2"][-1][0]
 
     @property
     def seconds(self) -> float | None:
-        """Seconds spent on rounds and updates; None for a run that did not log them."""
+        """Seconds spent on rounds and updates; None if the run did not log them."""
         logged = self.curves.get("charts/seconds")
         return logged[-1][1] if logged else None
 
-    def reaches(self, level: float) -> int | None:
-        """The first update whose validation L2 is at or below ``level``; None if none is."""
-        return next((step for step, value in self.curves["validation/l2"] if value <= level), None)
+    def reaches(self, threshold: float) -> int | None:
+        """The first update with a validation L2 at or below ``threshold``; None if there is none."""
+        return next((step for step, value in self.curves["validation/l2"] if value <= threshold), None)
 
     def at(self, name: str, update: int) -> float | None:
-        """A curve's value at an update at which it was logged."""
+        """Value of a curve at an update; None if it was not logged there."""
         return dict(self.curves.get(name, [])).get(update)
 
 
 @dataclass
 class Selection:
-    """Trainings to compare, and what a reader must know of those left out.
+    """Trainings to compare, and sentences on those left out.
 
-    ``by``: the parameters compared; ``tracked``: all trainings in the store; ``differing``: other parameters that are
-    not the same in all, with their values.
+    ``by``: the compared parameters; ``tracked``: all trainings in the store; ``differing``: other parameters that
+    differ between the trainings, with their values.
     """
 
     by: tuple[str, ...]
@@ -80,27 +80,27 @@ class Selection:
 
     @property
     def groups(self) -> dict[tuple[str, ...], list[Training]]:
-        """Trainings by group, in the order of their names."""
+        """Trainings by group, sorted by group."""
         found: dict[tuple[str, ...], list[Training]] = defaultdict(list)
         for training in self.trainings:
             found[training.group].append(training)
         return dict(sorted(found.items()))
 
 
-def select_trainings(store: RunStore, by: Sequence[str], where: dict[str, str], judges: Sequence[str]) -> Selection:
+def select_trainings(store: RunStore, by: Sequence[str], where: dict[str, str], metrics: Sequence[str]) -> Selection:
     """The trainings of a store that can be compared.
 
-    Of several finished ones that are the same in every parameter, seed included, the newest counts. Only trainings on
-    the same data are compared: of those that most use.
+    Of finished trainings with the same parameters, seed included, only the newest counts. All must have used the same
+    data: those that most trainings used.
 
     Args:
         store: the tracked runs.
         by: names of parameters, as logged.
         where: values that parameters must have.
-        judges: metrics of the test pictures to read, e.g. ``l2``.
+        metrics: metrics of the test split to read, e.g. ``l2``.
 
     Raises:
-        ParamsError: no run has a parameter of such a name.
+        ParamsError: no run has a parameter of that name.
     """
     runs = store.runs("train_agent")
     selection = Selection(tuple(by), runs)
@@ -112,7 +112,7 @@ def select_trainings(store: RunStore, by: Sequence[str], where: dict[str, str], 
     finished = _finished(runs, selection.left_out)
     finished = _newest(finished, selection.left_out)
     finished = _on_the_same_data(finished, selection.left_out)
-    names = (*CURVES, f"{FINAL_VALIDATION}/l2", "test/used", *(f"test/{judge}" for judge in judges))
+    names = (*CURVES, f"{FINAL_VALIDATION}/l2", "test/used", *(f"test/{metric}" for metric in metrics))
     for run in finished:
         curves = {name: store.history(run.run_id, name) for name in names if name in run.metrics}
         group = tuple(run.params.get(name, "?") for name in by)
@@ -122,7 +122,7 @@ def select_trainings(store: RunStore, by: Sequence[str], where: dict[str, str], 
 
 
 def describe(run: TrackedRun) -> str:
-    """A run in a few words."""
+    """Run id and main parameters."""
     params = run.params
     words = (f"{name} {params[name]}" for name in ("gan", "replay", "algorithm", "seed") if name in params)
     return f"run {run.run_id[:8]} ({', '.join(words)})"
@@ -156,7 +156,7 @@ def _newest(runs: list[TrackedRun], left_out: list[str]) -> list[TrackedRun]:
         if key in latest:
             left_out.append(f"{describe(latest[key])} was repeated; its newest repetition counts")
         latest[key] = run
-    return sorted(latest.values(), key=lambda run: run.began)
+    return sorted(latest.values(), key=lambda run: run.start_time)
 
 
 def _on_the_same_data(runs: list[TrackedRun], left_out: list[str]) -> list[TrackedRun]:
@@ -165,10 +165,10 @@ def _on_the_same_data(runs: list[TrackedRun], left_out: list[str]) -> list[Track
         by_data[run.tags.get("data.digest", "")].append(run)
     if len(by_data) < 2:
         return runs
-    most = max(by_data, key=lambda digest: (len(by_data[digest]), by_data[digest][-1].began))
+    most = max(by_data, key=lambda digest: (len(by_data[digest]), by_data[digest][-1].start_time))
     for digest, others in by_data.items():
         if digest != most:
-            left_out += [f"{describe(run)} learnt on other data than most" for run in others]
+            left_out += [f"{describe(run)} was trained on other data than most" for run in others]
     return by_data[most]
 
 
@@ -177,7 +177,7 @@ def _differing(runs: list[TrackedRun], by: Sequence[str]) -> dict[str, list[str]
     for run in runs:
         for name, value in run.params.items():
             values[name].add(value)
-    # What is compared is logged twice, as agent.gan and as gan.
+    # Compared parameters are logged twice, as agent.gan and as gan.
     compared = {*by, *(f"agent.{name}" for name in by), *(name.removeprefix("agent.") for name in by)}
     return {
         name: sorted(found)

@@ -1,4 +1,4 @@
-"""What a group of trainings achieved: means over seeds, with the interval that so few seeds allow."""
+"""Results of groups of trainings: means over seeds with confidence intervals for few seeds."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,27 +10,27 @@ from scipy.stats import t as student
 
 from lpaint.compare.runs import Selection, Training
 
-# The column of the L2 on validation pictures by which groups are ordered.
+# Column of the validation L2, by which groups are sorted.
 VALIDATION = "validation_l2"
-# Judges that no discriminator can move, and whether more is better.
-JUDGES = {"l2": False, "psnr": True, "ssim": True, "ms_ssim": True, "gmsd": False}
+# Metrics that no discriminator influences, and whether more is better.
+METRICS = {"l2": False, "psnr": True, "ssim": True, "ms_ssim": True, "gmsd": False}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean of ``n`` values with the half-width of its 95% interval, None of a single one.
+    """Mean of ``n`` values, and the half-width of Student's 95% interval (None for a single value).
 
-    ``missing`` more have no value: they did not get there, or did not log it.
+    ``missing``: trainings without a value. They did not reach the threshold, or did not log the metric.
     """
 
     mean: float | None
-    ci95: float | None
+    student_ci95: float | None
     n: int
     missing: int = 0
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> "Estimate":
-        """Student's t interval over the values that there are."""
+        """Estimate from the values that are not missing."""
         found = np.array([value for value in values if value is not None and math.isfinite(value)])
         missing = len(values) - len(found)
         if not len(found):
@@ -43,14 +43,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """One group's mean less another's, with the half-width of its 95% interval (Welch), None of too few values."""
+    """Difference of the means of two groups, and the half-width of Welch's 95% interval (None for too few values)."""
 
     mean: float | None
-    ci95: float | None
+    welch_ci95: float | None
 
     @classmethod
     def of(cls, values: Sequence[float | None], others: Sequence[float | None]) -> "Difference":
-        """Of the values that there are; both groups need at least two for an interval."""
+        """Mean of ``values`` minus mean of ``others``. An interval needs at least two values in each group."""
         mine, theirs = (
             np.array([v for v in group if v is not None and math.isfinite(v)]) for group in (values, others)
         )
@@ -68,15 +68,15 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """``lower`` or ``higher`` where the interval excludes zero, else ``undecided``."""
-        if self.mean is None or self.ci95 is None or abs(self.mean) <= self.ci95:
+        """``lower`` or ``higher`` if the interval excludes zero, else ``undecided``."""
+        if self.mean is None or self.welch_ci95 is None or abs(self.mean) <= self.welch_ci95:
             return "undecided"
         return "lower" if self.mean < 0 else "higher"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A group's estimates by column."""
+    """Estimates of a group, by column."""
 
     group: tuple[str, ...]
     seeds: list[str]
@@ -85,48 +85,48 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """``strokes``: the budget at which the judges are read; ``levels``: validation L2s whose reaching is timed."""
+    """``strokes``: stroke budget of the metrics; ``thresholds``: validation L2s of the columns ``updates_to_...``."""
 
     by: tuple[str, ...]
     strokes: int
-    levels: list[float]
+    thresholds: list[float]
     columns: list[str]
     rows: list[Row]
 
 
-def build_table(selection: Selection, strokes: int, levels: Sequence[float]) -> Table:
-    """The table of a selection that holds at least one training; see ``common_strokes`` and ``common_levels``."""
+def build_table(selection: Selection, strokes: int, thresholds: Sequence[float]) -> Table:
+    """Table of a selection of at least one training."""
     columns: dict[str, Callable[[Training], float | None]] = {}
     columns[VALIDATION] = lambda training: training.validated(strokes)
-    for judge in JUDGES:
-        columns[judge] = partial(_tested, judge, strokes)
+    for metric in METRICS:
+        columns[metric] = partial(_tested, metric, strokes)
     columns["strokes_used"] = partial(_tested, "used", strokes)
     columns["best_validation_l2"] = lambda training: training.best_validation
-    for level in levels:
-        columns[f"updates_to_{level:g}"] = partial(_updates, level)
-        columns[f"transitions_to_{level:g}"] = partial(_transitions, level)
+    for threshold in thresholds:
+        columns[f"updates_to_{threshold:g}"] = partial(_updates, threshold)
+        columns[f"transitions_to_{threshold:g}"] = partial(_transitions, threshold)
     columns["seconds_per_update"] = seconds_per_update
     columns["peak_memory_mib"] = lambda training: training.run.metrics.get("charts/peak_memory_mib")
     rows = []
     for group, trainings in selection.groups.items():
         cells = {name: Estimate.of([read(training) for training in trainings]) for name, read in columns.items()}
         rows.append(Row(group, sorted(training.seed for training in trainings), cells))
-    # By the validation split: what stands first is what a reader takes, and the test split must not choose.
-    judged = all(not row.cells[VALIDATION].missing for row in rows)
-    by_validation = VALIDATION if judged else "best_validation_l2"
+    # Sorted by the validation split: readers take the first row, and the test split must not choose it.
+    evaluated = all(not row.cells[VALIDATION].missing for row in rows)
+    by_validation = VALIDATION if evaluated else "best_validation_l2"
     rows.sort(key=lambda row: mean if (mean := row.cells[by_validation].mean) is not None else math.inf)
-    return Table(selection.by, strokes, list(levels), list(columns), rows)
+    return Table(selection.by, strokes, list(thresholds), list(columns), rows)
 
 
 def seconds_per_update(training: Training) -> float | None:
-    """Seconds of rounds and updates over updates."""
+    """Mean seconds per update, rounds included."""
     return None if training.seconds is None else training.seconds / training.updates
 
 
 def common_strokes(trainings: Sequence[Training], wanted: int | None) -> int | None:
-    """The stroke budget to judge at: ``wanted``, or 100, or else the largest at which all were judged.
+    """The stroke budget to compare at: ``wanted``; else 100, or the largest at which all were evaluated.
 
-    None if they have none, or not the wanted one, in common.
+    None if not all were evaluated at ``wanted``, or there is no common budget.
     """
     budgets = set.intersection(*(set(training.test("l2")) for training in trainings))
     if wanted is not None:
@@ -134,26 +134,26 @@ def common_strokes(trainings: Sequence[Training], wanted: int | None) -> int | N
     return 100 if 100 in budgets else max(budgets, default=None)
 
 
-def common_levels(trainings: Sequence[Training]) -> list[float]:
-    """Validation L2s by which learning is timed: twice, 1.4 times and once what every training reached, rounded up."""
+def common_thresholds(trainings: Sequence[Training]) -> list[float]:
+    """Thresholds of validation L2: 2, 1.4 and 1 times the value that all trainings reached, rounded up."""
     reached = max(training.best_validation for training in trainings)
     return [_two_digits(factor * reached) for factor in (2.0, 1.4, 1.0)]
 
 
-def _tested(judge: str, strokes: int, training: Training) -> float | None:
-    return training.test(judge).get(strokes)
+def _tested(metric: str, strokes: int, training: Training) -> float | None:
+    return training.test(metric).get(strokes)
 
 
-def _updates(level: float, training: Training) -> float | None:
-    return training.reaches(level)
+def _updates(threshold: float, training: Training) -> float | None:
+    return training.reaches(threshold)
 
 
-def _transitions(level: float, training: Training) -> float | None:
-    update = training.reaches(level)
+def _transitions(threshold: float, training: Training) -> float | None:
+    update = training.reaches(threshold)
     return None if update is None else training.at("charts/transitions", update)
 
 
 def _two_digits(value: float) -> float:
-    """Rounded up to two significant digits, so that what reached ``value`` reached this too."""
+    """Round up to two significant digits, so that every training that reached ``value`` reached the result too."""
     power = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.ceil(round(value / power, 9)) * power:.12g}")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lpaint.data.schema import check_manifest
-from lpaint.errors import DataError
+from lpaint.errors import DataError, one_line
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class PreparedData:
             raise DataError(f"{error.filename}: there is no such file; run `dvc repro prepare`") from None
         except Exception as error:
             # On damaged bytes the readers raise whatever they stumble over: numpy even what Python's tokeniser does.
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise DataError(f"{folder}: cannot be read ({reason}); run `dvc repro -f prepare`") from None
+            raise DataError(f"{folder}: cannot be read ({one_line(error)}); run `dvc repro -f prepare`") from None
         check_manifest(manifest, str(folder))
         shape = (int(manifest["ok"].sum()), *images.shape[1:2] * 2, 3)
         if images.dtype != np.uint8 or images.shape != shape:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from lpaint.errors import DataError
-from lpaint.images.decoding import UndecodableError, flatten, open_picture, to_bytes
+from lpaint.errors import DataError, one_line
+from lpaint.images.decoding import UndecodableError, flatten, open_picture, to_8_bit
 
 # The longest file and the largest picture that are read: a few such in as many processes must not fill the memory.
 MOST_BYTES = 1 << 26
@@ -37,7 +37,7 @@ def decode(content: bytes, size: int) -> Picture:
     except UndecodableError as error:
         raise DataError(str(error)) from None
     colours, _ = flatten(opened.image, levels=opened.levels)
-    return Picture(to_bytes(colours).convert("RGB"), *opened.size)
+    return Picture(to_8_bit(colours).convert("RGB"), *opened.size)
 
 
 def square(image: Image.Image, size: int, fit: str) -> np.ndarray:
@@ -55,4 +55,4 @@ def explain(error: Exception) -> str:
     """A short sentence on why a picture is bad, the same in every run: no addresses in memory, no absolute paths."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error, 200)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pandera.pandas as pa
 
-from lpaint.errors import DataError
+from lpaint.errors import DataError, one_line
 
 SPLITS = ("train", "validation", "test")
 
@@ -39,7 +39,7 @@ def check_manifest(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     try:
         return MANIFEST.validate(table)
     except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise DataError(
             f"{origin}: the manifest is not as it should be ({reason}); run `dvc repro -f prepare`"
         ) from None

@@ -1,16 +1,17 @@
 """Decoding, in this process or in worker processes. Imports little: every worker loads it."""
 
-import fcntl
 import os
 import signal
 import threading
 from collections.abc import Sequence
 from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from lpaint.data.decode import explain, square
 from lpaint.data.sources.base import Loader
+from lpaint.files import lock_file
+from lpaint.runtime.interruption import HANGUP
 
 
 class Decoded(NamedTuple):
@@ -73,6 +74,8 @@ def write_at(file: int, content: bytes, place: int) -> None:
 
 # What a worker process works with; it comes once, not with every task.
 _employment: list[Worker] = []
+# Open for as long as the process lives.
+_guards: list[IO[bytes]] = []
 
 
 def employ(guard: Path, path: Path, start: int, size: int, fit: str) -> None:
@@ -81,9 +84,10 @@ def employ(guard: Path, path: Path, start: int, size: int, fit: str) -> None:
     It shares a lock on the file ``guard``, by which a later run knows whether an orphan may still be writing.
     """
     # Ctrl-C and a closed terminal's SIGHUP go to the whole group; the parent ends its workers in order.
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, *HANGUP):
         signal.signal(number, signal.SIG_IGN)
-    fcntl.flock(os.open(guard, os.O_RDONLY), fcntl.LOCK_SH)
+    _guards.append(guard.open("rb"))
+    lock_file(_guards[-1], shared=True)
     parent = parent_process()
     if parent is None or not parent.is_alive():
         os._exit(1)
@@ -94,7 +98,7 @@ def employ(guard: Path, path: Path, start: int, size: int, fit: str) -> None:
 def wait_for_orphans(guard: Path) -> None:
     """Return once no worker of an earlier run is left."""
     with guard.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
 
 
 def work(loader: Loader, first: int, names: Sequence[str]) -> list[Decoded]:

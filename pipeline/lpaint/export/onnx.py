@@ -19,7 +19,7 @@ from lpaint import __version__
 from lpaint.agent.networks import Actor
 from lpaint.errors import ModelError
 from lpaint.export.modelcard import LICENCES
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 from lpaint.painting.actor_spec import ActorSpec
 from lpaint.painting.onnx_model import OUTLINE, PREFIX, RASTERISER, SCHEMA_VERSION
 from lpaint.strokes import Outline, StrokeFamily, pixel_centres
@@ -215,7 +215,7 @@ def _export(
     metadata: dict[str, str],
     half: bool = False,
 ) -> None:
-    with replacing(path) as temporary, torch.no_grad(), warnings.catch_warnings():
+    with atomic_write(path) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # The exporter warns about missing torchvision operators, which are not used.
         logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)

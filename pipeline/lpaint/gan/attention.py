@@ -1,4 +1,4 @@
-"""Self-attention over feature maps for discriminators: SAGAN's, and one that is linear in the number of pixels."""
+"""Self-attention over feature maps for discriminators: SAGAN's, and one of linear cost in the number of pixels."""
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 class SelfAttention(nn.Module):
     """SAGAN's attention (Zhang et al. 2019, arXiv 1805.08318, equations 1 to 3): y = x + gate * v(attended h(x)).
 
-    Every cell looks at every other: softmax over cells j of f(x_j) . g(x_i), unscaled as in the paper. f, g and h have
-    an eighth of the channels; all four 1 x 1 convolutions have spectral norm 1; the gate is learnt and starts at 0.
-    Time and memory grow with the square of the number of cells.
+    Every cell attends to every other: softmax over cells j of f(x_j) . g(x_i), unscaled as in the paper. f, g and h
+    have an eighth of the channels. All four 1 x 1 convolutions have spectral norm 1. The gate is learnt and starts at
+    0. Time and memory grow with the square of the number of cells.
     """
 
     def __init__(self, channels: int) -> None:
@@ -38,14 +38,13 @@ class SelfAttention(nn.Module):
 class LinearAttention(SelfAttention):
     """Efficient attention (Shen et al. 2021, arXiv 1812.01243, equation 4): softmax(Q) (softmax(K)^T V).
 
-    Keys are a softmax over cells and queries one over channels, so that the product of keys and values, a matrix of
-    channels by channels, is worked out once and read by every cell: N D E multiplications in place of N N (D + E). What
-    is saved goes into channels: half of x's in place of an eighth. Gate and spectral norms as in ``SelfAttention``.
+    The softmax of the keys is over cells, that of the queries over channels. So the product of keys and values, a
+    matrix of channels by channels, is computed once for all cells: N D E multiplications instead of N N (D + E). The
+    inner layers have half of x's channels instead of an eighth. Gate and spectral norms as in ``SelfAttention``.
     """
 
     divisor = 2
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See ``SelfAttention.attend``."""
         context = key.float().softmax(2).to(value.dtype) @ value.transpose(1, 2)
         return context.transpose(1, 2) @ query.float().softmax(1).to(value.dtype)

@@ -1,1 +1,1 @@
-"""Image files as pixels, for painting and for data preparation alike."""
+"""Reading image files, for painting and for data preparation."""

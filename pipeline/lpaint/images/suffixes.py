@@ -1,10 +1,11 @@
-"""Which files of a folder are pictures, for painting and for preparation alike."""
+"""Which files of a folder are pictures, for painting and for data preparation."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 
-# What counts as a picture in a folder. A file that is named singly is tried whatever its suffix. Suffixes that Pillow
-# reads but that more often mean something else are left out: .rgb (raw data), .gbr (Gerber), .msp (installers), .pcd
-# (point clouds) and the like.
+# Suffixes of pictures in a folder, and their formats. A file that the user names is tried whatever its suffix. Left out
+# are suffixes that Pillow reads but that more often mean something else: .rgb (raw data), .gbr (Gerber), .msp
+# (installers), .pcd (point clouds) and the like.
 READABLE: Mapping[str, str] = {
     ".png": "PNG",
     ".apng": "PNG",
@@ -43,3 +44,8 @@ READABLE: Mapping[str, str] = {
     ".sgi": "SGI",
     ".ico": "icon",
 }
+
+
+def has_image_suffix(path: PurePath) -> bool:
+    """Whether a file found in a folder is taken for a picture, by its suffix."""
+    return path.suffix.lower() in READABLE

@@ -1,7 +1,7 @@
-"""The GPU that paints: whether there is one, whether ONNX Runtime can use it, and if not, why not and what to do.
+"""The GPU for painting: whether there is one, whether ONNX Runtime can use it, and if not, why and what to do.
 
-ONNX Runtime lists CUDA wherever its package was built for it, and falls back to the CPU with lines of its own on
-standard output and standard error. So the driver is asked here, and what ONNX Runtime prints is caught.
+ONNX Runtime lists CUDA whenever its package was built for it, and falls back to the CPU while it prints to standard
+output and standard error. So this module asks the driver first and captures what ONNX Runtime prints.
 """
 
 import ctypes
@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import onnxruntime as ort
 
+from lpaint.errors import one_line
+
 CUDA = "CUDAExecutionProvider"
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # CUDA_ERROR_NO_DEVICE
 _NO_DEVICE = 100
-# The default tries all of cuDNN's algorithms for every new shape, and a painting asks in batches of many sizes.
+# The default tries all of cuDNN's algorithms for every new shape, and a painting uses batches of many sizes.
 _OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 # ONNX Runtime's severities: 2 is a warning, its default; 4 is fatal.
 _WARNING, _FATAL = 2, 4
@@ -31,7 +33,7 @@ class Gpu:
 
     Attributes:
         present: an NVIDIA driver answers and has a GPU.
-        problem: why ONNX Runtime cannot use a GPU here, and what to do; empty if nothing speaks against it.
+        problem: why ONNX Runtime cannot use a GPU here, and what to do; empty if no problem is known.
     """
 
     present: bool
@@ -39,7 +41,7 @@ class Gpu:
 
 
 class GpuError(Exception):
-    """ONNX Runtime cannot use the GPU; the text is why, and what to do.
+    """ONNX Runtime cannot use the GPU; the message says why and what to do.
 
     Attributes:
         present: whether there is a GPU at all.
@@ -67,10 +69,10 @@ def find_gpu() -> Gpu:
 
 
 def open_on_gpu(content: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
-    """A session that computes on the GPU.
+    """An ONNX Runtime session on the GPU.
 
     Raises:
-        GpuError: there is no GPU, or ONNX Runtime cannot use it, or the model is damaged.
+        GpuError: there is no GPU, ONNX Runtime cannot use it, or the model is damaged.
     """
     gpu = find_gpu()
     if gpu.problem:
@@ -78,24 +80,23 @@ def open_on_gpu(content: bytes, options: ort.SessionOptions) -> ort.InferenceSes
     missing = _preload_libraries()
     try:
         with _quiet():
-            # Without its fallback it raises the reason that it would print.
+            # Without the fallback, ONNX Runtime raises the error that it would otherwise print.
             session = ort.InferenceSession(
                 content, options, providers=[(CUDA, _OPTIONS), "CPUExecutionProvider"], enable_fallback=False
             )
     except Exception as error:
-        # ONNX Runtime raises a family of its own exceptions, all derived from Exception.
+        # ONNX Runtime's exceptions have no common base class but Exception.
         raise unusable(error) from None
     if CUDA not in session.get_providers():
         raise unusable(missing or "it does not say why")
-    # Nor may a failure in the middle of a painting be printed and hidden.
+    # A failure during a painting must raise, too, and not fall back.
     session.disable_fallback()
     return session
 
 
 def unusable(reason: object) -> GpuError:
-    """The error for a GPU that answers and cannot be used."""
-    short = " ".join(str(reason).split())[:200]
-    return GpuError(f"an NVIDIA GPU answers, but ONNX Runtime cannot use it ({short}); {_advice()}")
+    """The error for a GPU that is present but cannot be used."""
+    return GpuError(f"an NVIDIA GPU answers, but ONNX Runtime cannot use it ({one_line(reason)}); {_advice()}")
 
 
 def _advice() -> str:
@@ -107,28 +108,28 @@ def _advice() -> str:
 
 @contextmanager
 def _quiet() -> Iterator[io.StringIO]:
-    """Catch what ONNX Runtime prints while it looks for CUDA; its log is off meanwhile."""
-    said = io.StringIO()
+    """Capture what ONNX Runtime prints while it looks for CUDA, with its log switched off."""
+    printed = io.StringIO()
     ort.set_default_logger_severity(_FATAL)
     try:
-        with redirect_stdout(said):
-            yield said
+        with redirect_stdout(printed):
+            yield printed
     finally:
-        # There is no way to ask what it was.
+        # The previous severity cannot be read; a warning is the default.
         ort.set_default_logger_severity(_WARNING)
 
 
 def _preload_libraries() -> str:
-    """Load the CUDA libraries of pip packages; which are missing, or nothing."""
-    with _quiet() as said:
+    """Load the CUDA libraries of pip packages; names the missing ones, or is empty."""
+    with _quiet() as printed:
         ort.preload_dlls()
-    # It tries pip's folders first and then the system's: what the second attempt prints is missing.
-    missing = dict.fromkeys(re.findall(r"Failed to load ([^\s/\\:]+):", said.getvalue()))
+    # It tries pip's folders, then the system's: libraries that also fail the second attempt are printed.
+    missing = dict.fromkeys(re.findall(r"Failed to load ([^\s/\\:]+):", printed.getvalue()))
     return f"{', '.join(missing)} cannot be loaded" if missing else ""
 
 
 def _ask_driver() -> str:
-    """Why there is no GPU to be had from the driver; empty if there is one."""
+    """Why the driver has no GPU; empty if it has one."""
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
@@ -144,7 +145,7 @@ def _ask_driver() -> str:
 
 
 def _built_with() -> str:
-    """The major CUDA version that the installed ONNX Runtime was built with; empty where it does not say."""
+    """The major CUDA version that the installed ONNX Runtime was built with; empty if unknown."""
     try:
         from onnxruntime.capi import build_and_package_info
     except ImportError:

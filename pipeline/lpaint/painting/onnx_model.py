@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from lpaint.errors import DeviceError, ModelError
+from lpaint.errors import DeviceError, ModelError, one_line
 from lpaint.painting.actor_spec import PaintingSpec
 from lpaint.painting.gpu import GpuError, find_gpu, open_on_gpu, unusable
 
@@ -69,18 +69,18 @@ class OnnxPainter:
         spec = PaintingSpec.from_metadata(self.metadata, path)
         self.canvas, self.bundle, self.max_steps = spec.canvas, spec.bundle, spec.max_steps
         self.zoom, self.family, self.protocol = spec.zoom, spec.family, spec.protocol
-        self.fitted = spec.fit_colours != "never"
-        self.start = spec.initial_canvas
+        self.fits_colours = spec.fit_colours != "never"
+        self.initial_canvas = spec.initial_canvas
         try:
-            self.reach = float(self.metadata["reach"])
+            self.overhang = float(self.metadata["reach"])
             self.parameters = int(self.metadata["stroke_parameters"])
             rasteriser, self._outline_model = (
                 base64.b64decode(self.metadata[name], validate=True) for name in (RASTERISER, OUTLINE)
             )
         except (KeyError, ValueError, TypeError, binascii.Error) as error:
             raise ModelError(f"{path}: its lpaint metadata is damaged ({error}); export it again") from None
-        if not 0 <= self.reach <= 2:
-            raise ModelError(f"{path}: its lpaint metadata is damaged (reach is {self.reach}); export it again")
+        if not 0 <= self.overhang <= 2:
+            raise ModelError(f"{path}: its lpaint metadata is damaged (reach is {self.overhang}); export it again")
         self._rasteriser = _session(path, rasteriser, self.device, threads)
         self._outline: ort.InferenceSession | None = None
         self._path = path
@@ -93,9 +93,9 @@ class OnnxPainter:
         (strokes,) = self._run(self._actor, dict(feed))
         return strokes
 
-    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    def rasterise(self, shape: np.ndarray, rows: np.ndarray, columns: np.ndarray, pixel_size: np.ndarray) -> np.ndarray:
         """Shapes [N, P - 3], pixel centres [N, h] and [N, w], pixel size [N, 2] -> opacity [N, h, w]."""
-        feed = {"shape": shape, "rows": rows, "columns": columns, "pitch": pitch}
+        feed = {"shape": shape, "rows": rows, "columns": columns, "pitch": pixel_size}
         return self._draw(feed)[0]
 
     def bounds(self, shape: np.ndarray) -> np.ndarray:
@@ -124,8 +124,7 @@ class OnnxPainter:
         try:
             return session.run(None, values)
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DeviceError(f"the GPU failed while it painted ({reason}); use the device cpu") from None
+            raise DeviceError(f"the GPU failed while it painted ({one_line(error)}); use the device cpu") from None
 
     def _try_gpu(self) -> None:
         """Compute and draw one bundle: some libraries are loaded only when they are first used."""
@@ -196,7 +195,6 @@ def _session(path: Path, content: bytes, device: str, threads: int) -> ort.Infer
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime has many exception types for files that it cannot parse; all derive from Exception.
-        reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"{path}: is no usable ONNX model ({reason}); give an actor.onnx that lpaint exported"
+            f"{path}: is no usable ONNX model ({one_line(error)}); give an actor.onnx that lpaint exported"
         ) from None

@@ -5,31 +5,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lpaint.painting.engine.resample import resize
-from lpaint.painting.engine.search import (
-    EFFORT,
-    PaintingModel,
-    Strokes,
-    draw_strokes,
-    episode_strokes,
-    paint_as_trained,
-    paint_grid,
-)
+from lpaint.painting.engine.resample import resize, scaled_size
+from lpaint.painting.engine.search import EFFORT, episode_strokes, paint, paint_on_grid
+from lpaint.painting.engine.types import PaintingModel, Strokes
+from lpaint.painting.render import draw_strokes
 
-# A painting's error is judged on at most this many pixels a side; finer detail than that is smaller than any stroke.
+# The search works on at most this many pixels a side; finer detail than that is smaller than any stroke.
 WORKING_SIDE = 1024
-# Strokes where nobody says how many, of a model that has no episode.
+# Strokes by default, of a model that has no episode.
 DEFAULT_STROKES = 1000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to spend strokes: ``strokes`` as the model was trained, or with ``divide`` above 0 evenly, ``steps`` a tile.
+    """How to spend strokes.
 
-    ``strokes``: None = as many as the model's episode has, or DEFAULT_STROKES of a model that searches; see
-    ``paint_as_trained``. ``steps``: bundles. ``effort``: how picky the search is; see ``paint_by_error``.
-    ``background``: red, green and blue of the bare canvas, in [0, 1]; None = as the model learnt it.
-    ``order``: ``painted``, or ``large-first``: strokes of larger frames first, which changes the painting a little.
+    Attributes:
+        strokes: the most strokes; None = as many as the model's episode has, or DEFAULT_STROKES of a model that
+            searches. See ``search.paint``.
+        divide: above 0, paint evenly on a grid of divide x divide tiles instead. See ``search.paint_on_grid``.
+        steps: bundles on the whole picture and on each tile of the grid.
+        effort: how selective the search is. See ``search.paint_by_search``.
+        background: red, green and blue of the bare canvas, in [0, 1]; None = as in the model's training.
+        order: ``painted``, or ``large-first``: strokes of larger frames first, which changes the painting a little.
     """
 
     strokes: int | None = None
@@ -48,19 +46,19 @@ class Plan:
 
 
 @dataclass
-class Painted:
-    """A finished painting: ``strokes``, its size in pixels, and its canvas [3, H, W] in [0, 1], once it was drawn."""
+class Painting:
+    """A finished painting: its strokes, its size in pixels, and its pixels [3, H, W] in [0, 1] once they were drawn."""
 
     strokes: Strokes
     height: int
     width: int
-    finished: np.ndarray | None = None
+    drawn: np.ndarray | None = None
 
     def canvas(self, model: PaintingModel) -> np.ndarray:
-        """The painting [3, height, width] in [0, 1]."""
-        if self.finished is None:
-            *_, self.finished = draw_strokes(model, self.strokes, self.height, self.width)
-        return self.finished
+        """The painting [3, height, width] in [0, 1]; drawn at the first call."""
+        if self.drawn is None:
+            *_, self.drawn = draw_strokes(model, self.strokes, self.height, self.width)
+        return self.drawn
 
 
 def paint_picture(
@@ -69,36 +67,29 @@ def paint_picture(
     plan: Plan,
     size: tuple[int, int] | None = None,
     on_progress: Callable[[int], None] | None = None,
-) -> Painted:
+) -> Painting:
     """Paint a picture of any size.
 
     Args:
-        model: the trained painter.
+        model: the trained model.
         picture: [3, H, W] float32 in [0, 1].
         plan: how strokes are spent.
         size: height and width of the painting in pixels; None = the picture's own. Another aspect stretches it.
         on_progress: called with the number of strokes tried so far, at most ``plan.total(model)``.
     """
     height, width = picture.shape[1:]
-    working = picture
+    target = picture
     if max(height, width) > WORKING_SIDE:
-        working = resize(picture[None], *scaled(height, width, WORKING_SIDE))[0]
+        target = resize(picture[None], *scaled_size(height, width, WORKING_SIDE))[0]
     if plan.divide:
-        painting = paint_grid(model, working, plan.divide, plan.steps, on_progress, plan.background)
+        result = paint_on_grid(model, target, plan.divide, plan.steps, on_progress, plan.background)
     else:
-        budgets = [plan.total(model)]
-        painting = paint_as_trained(model, working[None], budgets, on_progress, plan.effort, plan.background)
-    strokes = painting.strokes[0]
+        result = paint(model, target[None], [plan.total(model)], on_progress, plan.effort, plan.background)
+    strokes = result.strokes[0]
     if plan.order == "large-first":
         strokes = strokes.large_first()
-    out = size or (height, width)
-    if working.shape[1:] == out and plan.order == "painted":
-        (canvas,) = painting.snapshots.values()
-        return Painted(strokes, out[0], out[1], canvas[0])
-    return Painted(strokes, out[0], out[1])
-
-
-def scaled(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Height and width of the same aspect whose longer one is ``longest``; neither below 1."""
-    factor = longest / max(height, width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
+    height, width = size or (height, width)
+    if target.shape[1:] == (height, width) and plan.order == "painted":
+        (canvas,) = result.snapshots.values()
+        return Painting(strokes, height, width, canvas[0])
+    return Painting(strokes, height, width)

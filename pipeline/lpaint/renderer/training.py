@@ -13,7 +13,7 @@ from tqdm import tqdm
 from lpaint.errors import TrainingError
 from lpaint.renderer.losses import get_loss
 from lpaint.renderer.networks import NeuralRenderer, build_renderer, renderer_settings
-from lpaint.runtime.interruption import deferred
+from lpaint.runtime.interruption import defer_signals
 from lpaint.runtime.messages import notify
 from lpaint.runtime.params import Params
 from lpaint.strokes import exact_rasteriser, get_family
@@ -73,7 +73,7 @@ class RendererTraining:
         """
         total, every = self.settings.updates, self.settings.validate_every
         bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty())
-        with bar, deferred("pretrain_renderer: ends with a checkpoint after this update") as interruption:
+        with bar, defer_signals("pretrain_renderer: ends with a checkpoint after this update") as interruption:
             while self.progress.update < total:
                 self._recent.append(self._update())
                 self.progress.update += 1

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: an orderly end, at once or at a good moment."""
+"""Handling of Ctrl-C (SIGINT), SIGTERM and SIGHUP: stop cleanly, at once or at the next safe point."""
 
 import signal
 import threading
@@ -10,99 +10,100 @@ from typing import NoReturn
 
 from lpaint.runtime.messages import notify
 
-# What asks a process to end: the system, and a terminal that is closed.
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+# The signal of a closed terminal; Windows has none.
+HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+_TERMINATION_SIGNALS = (signal.SIGTERM, *HANGUP)
 
 
 @dataclass
 class Interruption:
-    """Whether somebody asked for the end."""
+    """Whether a signal has asked the process to stop."""
 
     requested: bool = False
 
 
-# Of the ``orderly_end`` that the process is in.
-_end = Interruption()
+# State of the ``interrupt_on_signals`` that the process is in.
+_interruption = Interruption()
 
 
-def heed() -> None:
-    """Raise KeyboardInterrupt if a signal has asked for the end within ``orderly_end``.
+def raise_if_interrupted() -> None:
+    """Raise KeyboardInterrupt if a signal arrived within ``interrupt_on_signals``.
 
-    The handler raises it, too, but another exception can replace that one on its way: after SIGHUP the terminal is
-    gone, and what is to be written there while the work unwinds fails. Code that catches exceptions and goes on calls
-    this first.
+    The handler raises it too, but another exception can replace it: after SIGHUP the terminal is gone, and cleanup code
+    that writes there fails. Code that catches exceptions and continues calls this function first.
     """
-    if _end.requested:
+    if _interruption.requested:
         raise KeyboardInterrupt
 
 
 @contextmanager
-def deferred(promise: str) -> Iterator[Interruption]:
-    """Within, a first SIGINT, SIGTERM or SIGHUP is only noted, for the work to end at its next good moment.
+def defer_signals(message: str) -> Iterator[Interruption]:
+    """Record the first SIGINT, SIGTERM or SIGHUP, so that the caller can stop at its next safe point.
 
-    A second one raises KeyboardInterrupt at once. Signals reach the main thread alone; in another, nothing is deferred.
+    A second signal raises KeyboardInterrupt at once. Only the main thread receives signals; in other threads this does
+    nothing.
 
     Args:
-        promise: what happens after the first one, for people; empty = they are told by another process.
+        message: what happens after the first signal, written to stderr; empty = another process reports it.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
 
-    def note(signum: int, frame: FrameType | None) -> None:
+    def handler(signum: int, frame: FrameType | None) -> None:
         if interruption.requested:
-            interrupt(signum, frame)
+            raise_interrupt(signum, frame)
         interruption.requested = True
-        if promise:
+        if message:
             # After SIGHUP there may be no terminal.
-            notify(f"\n{promise}; once more to stop at once")
+            notify(f"\n{message}; once more to stop at once")
 
-    with _handling(note, signal.SIGINT, *_ENDING):
+    with _signal_handler(handler, signal.SIGINT, *_TERMINATION_SIGNALS):
         yield interruption
 
 
 @contextmanager
-def orderly_end() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does: what is half-written is removed.
+def interrupt_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, as for Ctrl-C, so that partial outputs are removed.
 
-    While that happens, further ones are ignored, and an exception that replaces the KeyboardInterrupt is replaced by it
-    in turn. In another thread than the main one, nothing changes.
+    During the cleanup further signals are ignored, and an exception that replaced the KeyboardInterrupt is replaced by
+    it again. In other threads than the main one this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(signum: int, frame: FrameType | None) -> None:
-        for each in _ENDING:
+    def handler(signum: int, frame: FrameType | None) -> None:
+        for each in _TERMINATION_SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        _end.requested = True
-        interrupt(signum, frame)
+        _interruption.requested = True
+        raise_interrupt(signum, frame)
 
-    _end.requested = False
+    _interruption.requested = False
     try:
-        with _handling(end, *_ENDING):
+        with _signal_handler(handler, *_TERMINATION_SIGNALS):
             yield
     except Exception:
-        heed()
+        raise_if_interrupted()
         raise
     finally:
-        _end.requested = False
+        _interruption.requested = False
 
 
 @contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
-    """Handle signals, and restore their handlers. A SIGHUP that is ignored stays so: it is nohup's."""
-    heeded = [each for each in signals if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
-    before = {each: signal.signal(each, handler) for each in heeded}
+def _signal_handler(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Install a handler for signals and restore the earlier ones. A SIGHUP ignored by nohup stays ignored."""
+    handled = [each for each in signals if each not in HANGUP or signal.getsignal(each) is not signal.SIG_IGN]
+    previous = {each: signal.signal(each, handler) for each in handled}
     try:
         yield
     finally:
-        for each, former in before.items():
-            # None: it was not set from Python.
+        for each, former in previous.items():
+            # None: the earlier handler was not set from Python.
             signal.signal(each, former if former is not None else signal.SIG_DFL)
 
 
-def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    """A signal's handler that unwinds like Ctrl-C."""
+def raise_interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    """A signal handler that raises KeyboardInterrupt, as Ctrl-C does."""
     raise KeyboardInterrupt

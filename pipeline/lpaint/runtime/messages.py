@@ -1,6 +1,6 @@
-"""Lines for people, on streams that may be gone: a terminal that was closed, a full disk behind a log.
+"""Messages to the user on streams that may be broken: a closed terminal, a log on a full disk.
 
-They must never end the work that they tell of.
+A message that cannot be written never stops the work that it reports.
 """
 
 import os
@@ -11,26 +11,26 @@ from typing import Any, TextIO
 
 
 def notify(text: str, write: Callable[..., Any] = print, stream: TextIO | None = None) -> None:
-    """Write a line; where that is not possible, there is nobody to tell.
+    """Write a line; do nothing where the stream cannot be written.
 
     Args:
         text: the line.
         write: ``print``, or ``tqdm.write`` where a progress bar may be shown.
-        stream: where to; None = standard error.
+        stream: the output stream; None = standard error.
     """
     target = stream or sys.stderr
     if target is None:
         return
-    # ValueError: it is closed.
+    # ValueError: the stream is closed.
     with suppress(OSError, ValueError):
         write(text, file=target)
         target.flush()
 
 
 def flush_streams() -> None:
-    """Flush the standard streams before the process ends with a code that it must keep.
+    """Flush the standard streams before the process exits with a documented code.
 
-    Python flushes them again at its end, and where that fails the exit code is another.
+    Python flushes them again at exit and changes the exit code if that fails.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
@@ -42,10 +42,10 @@ def flush_streams() -> None:
 
 
 def discard_output(stream: TextIO) -> None:
-    """Send what a stream still holds to nowhere."""
-    # A stream that has no file, or is closed, holds nothing.
+    """Redirect a stream to the null device, so that its buffered text is dropped."""
+    # A stream without a file, or a closed one, has nothing to drop.
     with suppress(OSError, ValueError):
         number = stream.fileno()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, number)
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)
+        os.close(null)

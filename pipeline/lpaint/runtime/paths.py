@@ -1,8 +1,8 @@
-"""Where things are, also when DVC runs a stage in a temporary copy of the repository.
+"""Paths in the repository, also while DVC runs a stage in a temporary copy of it.
 
-DVC sets ``DVC_ROOT`` to the real repository while a queued or ``--temp`` experiment runs elsewhere. What must outlive
-a run (resume state, the MLflow store) and what the user names relative to the repository (``data.path``) is therefore
-looked up under that root, never under the current folder.
+DVC sets ``DVC_ROOT`` to the real repository while a queued or ``--temp`` experiment runs in another folder. Files that
+outlive a run (resume state, the MLflow store) and relative paths of the user (``data.path``) are under that root, never
+under the current folder.
 """
 
 import os
@@ -14,21 +14,21 @@ def repository_root() -> Path:
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
-def foreign_code() -> Path | None:
-    """Where lpaint comes from, if that is not the repository in use although it has the code; None if all is well.
+def mismatched_install() -> Path | None:
+    """Folder of the imported lpaint, if it is not the one in the current repository; None if they are the same.
 
-    A virtual environment names its repository by absolute paths. In one that was copied along with its repository, the
-    original's code runs.
+    A virtual environment refers to its repository by absolute paths. After a repository and its environment are copied
+    together, the copy runs the original's code.
     """
-    own, used = repository_root() / "pipeline" / "lpaint", Path(__file__).resolve().parents[1]
-    return used if own.is_dir() and not own.samefile(used) else None
+    own, imported = repository_root() / "pipeline" / "lpaint", Path(__file__).resolve().parents[1]
+    return imported if own.is_dir() and not own.samefile(imported) else None
 
 
 def resolve_data_path(path: str) -> Path:
-    """A user's ``data.path``: absolute as given, else relative to the repository's root (``~`` is expanded)."""
+    """The absolute path of ``data.path``; a relative one starts at the repository's root, and ``~`` is expanded."""
     return (repository_root() / Path(path).expanduser()).resolve()
 
 
 def resume_directory(stage: str, digest: str) -> Path:
-    """Folder of a stage's resume state, keyed by its configuration's ``digest``."""
+    """Folder of a stage's resume state; ``digest`` is that of its configuration."""
     return repository_root() / ".lpaint" / "resume" / f"{stage}-{digest}"

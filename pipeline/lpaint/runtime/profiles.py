@@ -1,4 +1,4 @@
-"""Profiles: overlays in ``profiles/`` that are merged into ``params.yaml``, comments kept."""
+"""Profiles: YAML files in ``profiles/`` that are merged into ``params.yaml``, which keeps its comments."""
 
 import difflib
 import io
@@ -8,14 +8,14 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lpaint.errors import ParamsError
+from lpaint.errors import ParamsError, one_line
 from lpaint.files import write_text
 from lpaint.runtime.params import Params, known_keys, parse_params
 
-# The profile that holds params.yaml as committed, as far as profiles change it.
-DEFAULT = "default"
-# Share of a profile's values that tells that it was applied; somebody may have changed the others since.
-_IN_FORCE = 0.75
+# This profile holds the committed values of all parameters that other profiles change.
+_DEFAULT = "default"
+# A profile counts as applied if params.yaml has this share of its values; the user may have changed the others.
+_APPLIED_SHARE = 0.75
 
 
 def list_profiles(root: Path) -> list[tuple[str, str]]:
@@ -39,53 +39,52 @@ def show_profile(root: Path, name: str) -> str:
 def apply_profile(root: Path, name: str) -> list[str]:
     """Merge a profile into ``root``/params.yaml; returns ``key: old -> new`` for every value that changed.
 
-    A profile that is in force is undone first: its values go back to those of the profile ``default``. What somebody
-    changed since stays.
+    Values of a profile applied before are first reset to those of the profile ``default``. Values that the user has
+    changed since stay.
 
     Raises:
         ParamsError: no such profile, a key that params.yaml does not have, or an invalid result; the file is unchanged.
     """
-    text, _, changes = _merged(root, name)
+    text, _, changes = _merge_profile(root, name)
     write_text(root / "params.yaml", text)
     return changes
 
 
-def params_with(root: Path, name: str) -> Params:
-    """``root``/params.yaml as the profile would make it; the file stays as it is.
+def params_with_profile(root: Path, name: str) -> Params:
+    """The parameters that ``root``/params.yaml would hold with the profile applied; the file does not change.
 
     Raises:
         ParamsError: as ``apply_profile``.
     """
-    return _merged(root, name)[1]
+    return _merge_profile(root, name)[1]
 
 
-def _merged(root: Path, name: str) -> tuple[str, Params, list[str]]:
-    """params.yaml with a profile: its text, comments kept, what it means, and what changed."""
+def _merge_profile(root: Path, name: str) -> tuple[str, Params, list[str]]:
+    """params.yaml with a profile: its text with comments, its parameters, and the list of changes."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
     target, origin = root / "params.yaml", f"profiles/{name}.yaml"
-    overlay = _sections(YAML(typ="safe", pure=True), _path(root, name), origin)
-    params = _sections(yaml, target, str(target))
-    undone = _undone(root, name, params)
-    _merge(undone, overlay, origin, "", [])
+    overlay = _load_sections(YAML(typ="safe", pure=True), _path(root, name), origin)
+    params = _load_sections(yaml, target, str(target))
+    combined = _resets(root, name, params)
+    _merge(combined, overlay, origin, "", [])
     changes: list[str] = []
-    _merge(params, undone, origin, "", changes)
+    _merge(params, combined, origin, "", changes)
     text = io.StringIO()
     yaml.dump(params, text)
     values = YAML(typ="safe", pure=True).load(text.getvalue())
     return text.getvalue(), parse_params(values, f"params.yaml with profile {name}"), changes
 
 
-def _sections(yaml: YAML, path: Path, origin: str) -> Any:
+def _load_sections(yaml: YAML, path: Path, origin: str) -> Any:
     """The mapping in a YAML file."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: there is no such file; run this in the root of an lpaint repository") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ParamsError(f"{origin}: is no YAML ({reason}); mend the file") from None
+        raise ParamsError(f"{origin}: is no YAML ({one_line(error)}); mend the file") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{origin}: holds no sections; it must have keys of params.yaml, such as agent")
     return values
@@ -106,38 +105,38 @@ def _merge(params: Any, overlay: dict[str, Any], origin: str, prefix: str, chang
         elif params[key] != value:
             changes.append(f"{prefix}{key}: {_plain(params[key])} -> {_plain(value)}")
             if isinstance(value, list) and isinstance(params[key], list):
-                # In place, so that the comment that hangs on the list stays.
+                # In place, so that the comment attached to the list stays.
                 params[key][:] = value
                 if hasattr(params[key], "fa"):
-                    # An empty list has no style of its own, and the other one puts its comment in the wrong place.
+                    # An empty list has no style of its own, and block style would misplace its comment.
                     params[key].fa.set_flow_style()
             else:
                 params[key] = value
 
 
-def _undone(root: Path, name: str, params: Any) -> dict[str, Any]:
-    """What undoes the other profiles that are in force in ``params``: defaults for the values that they set."""
+def _resets(root: Path, name: str, params: Any) -> dict[str, Any]:
+    """Default values that undo the other profiles which ``params`` has applied."""
     yaml = YAML(typ="safe", pure=True)
-    overlays = {path.stem: _sections(yaml, path, f"profiles/{path.name}") for path in _folder(root).glob("*.yaml")}
+    overlays = {path.stem: _load_sections(yaml, path, f"profiles/{path.name}") for path in _folder(root).glob("*.yaml")}
     overlays.pop(name, None)
-    defaults = _leaves(overlays.pop(DEFAULT, {}))
-    now = _leaves(params)
-    undone: dict[str, Any] = {}
+    defaults = _leaves(overlays.pop(_DEFAULT, {}))
+    current = _leaves(params)
+    resets: dict[str, Any] = {}
     for overlay in map(_leaves, overlays.values()):
-        own = {key: value for key, value in overlay.items() if value != defaults.get(key, value)}
-        kept = [key for key, value in own.items() if now.get(key) == value]
-        if len(kept) >= _IN_FORCE * len(own):
-            for key in kept:
+        changed = {key: value for key, value in overlay.items() if value != defaults.get(key, value)}
+        applied = [key for key, value in changed.items() if current.get(key) == value]
+        if len(applied) >= _APPLIED_SHARE * len(changed):
+            for key in applied:
                 *path, last = key
-                section = undone
+                section = resets
                 for part in path:
                     section = section.setdefault(part, {})
                 section[last] = defaults[key]
-    return undone
+    return resets
 
 
 def _leaves(section: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Values of nested sections by their path."""
+    """Values of nested sections, by path."""
     if not isinstance(section, dict):
         return {path: section}
     return {key: leaf for name, value in section.items() for key, leaf in _leaves(value, (*path, name)).items()}

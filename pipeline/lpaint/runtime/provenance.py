@@ -1,4 +1,4 @@
-"""Where things come from: which run made a file, and what a run is told of its code, its data and its forerunners."""
+"""Provenance: which run made a file, and tags that name a run's code, data and upstream runs."""
 
 import hashlib
 import json
@@ -18,26 +18,26 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def remember_output(run_id: str, path: Path) -> None:
-    """Remember which run made the file's content; kept outside DVC's outs, so that it re-runs nothing."""
+def record_output(run_id: str, path: Path) -> None:
+    """Record which run made the file's content. The record is outside DVC's outs, so it re-runs no stage."""
     if run_id and path.is_file():
-        write_text(_runs() / digest_file(path), run_id)
+        write_text(_records() / digest_file(path), run_id)
 
 
-def find_producer(path: Path) -> str | None:
-    """Id of the run that made the file's content, or None if that is not known here."""
+def find_producing_run(path: Path) -> str | None:
+    """Id of the run that made the file's content; None if this repository has no record of it."""
     if not path.is_file():
         return None
-    record = _runs() / digest_file(path)
+    record = _records() / digest_file(path)
     return record.read_text(encoding="utf-8").strip() if record.is_file() else None
 
 
-def _runs() -> Path:
+def _records() -> Path:
     return repository_root() / ".lpaint" / "runs"
 
 
-def origin_tags(stage: str) -> dict[str, str]:
-    """Tags of a stage's run: code, DVC stage and experiment, data digest, and the runs that it builds on."""
+def run_tags(stage: str) -> dict[str, str]:
+    """Tags of a stage's run: code version, DVC stage and experiment, data digest, and ids of upstream runs."""
     tags = {"stage": stage, "lpaint.version": __version__, "mlflow.source.name": f"stages/{stage}.py"}
     commit = _git("rev-parse", "HEAD")
     if commit:
@@ -55,14 +55,14 @@ def origin_tags(stage: str) -> dict[str, str]:
         "evaluate": EVALUATION_REPORT,
     }
     for name, path in upstream.items():
-        run_id = find_producer(path) if name != stage else None
+        run_id = find_producing_run(path) if name != stage else None
         if run_id:
             tags[f"upstream.{name}"] = run_id
     return tags
 
 
 def _data_digest(summary: Path) -> str:
-    """The prepared data's digest; empty where there is none, or a damaged one, of which the data's readers speak."""
+    """The prepared data's digest; empty if the summary is missing or damaged, which the data's readers report."""
     try:
         return str(json.loads(summary.read_text(encoding="utf-8"))["digest"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -70,7 +70,7 @@ def _data_digest(summary: Path) -> str:
 
 
 def git_commit() -> str:
-    """The repository's commit, or an empty text outside one."""
+    """The repository's commit; empty outside a git repository."""
     return _git("rev-parse", "HEAD")
 
 

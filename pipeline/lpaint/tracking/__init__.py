@@ -1,7 +1,11 @@
-"""Tracked runs. Training and evaluation log through the small ``Tracker`` protocol and know nothing of what keeps it.
+"""Experiment tracking. Training and evaluation log through the small ``Tracker`` protocol.
 
-``base.tracking`` chooses: MLflow, or a file of JSON lines for machines that have no MLflow (``lpaint track import``
-brings it into MLflow afterwards).
+``base.tracking`` selects the backend: MLflow, or a file of JSON lines for machines without MLflow, which ``lpaint track
+import`` imports into MLflow later.
+
+The path of an event: ``mlflow_tracker`` logs it, ``events`` spools it to a file while the store is unavailable, and
+``outbox`` flushes the file to MLflow through ``mlflow_store``. ``run_store`` reads runs back; ``registry`` promotes the
+best registered model.
 """
 
 from collections.abc import Iterator
@@ -9,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lpaint.runtime.params import Params
-from lpaint.runtime.provenance import origin_tags
+from lpaint.runtime.provenance import run_tags
 from lpaint.tracking.base import FINAL_VALIDATION, NullTracker, Tracker
 from lpaint.tracking.jsonl import JsonlTracker
 from lpaint.tracking.mlflow_tracker import MlflowTracker
@@ -19,9 +23,9 @@ __all__ = ["FINAL_VALIDATION", "JsonlTracker", "MlflowTracker", "NullTracker", "
 
 @contextmanager
 def start_run(stage: str, params: Params) -> Iterator[Tracker]:
-    """A tracker for one stage; its run ends FINISHED, or FAILED or KILLED with the exception that ends the stage."""
+    """Yield a tracker for one stage. The run ends as FINISHED, or as KILLED or FAILED if the stage raises."""
     kind = JsonlTracker if params.base.tracking == "jsonl" else MlflowTracker
-    tracker = kind(stage, _flatten(params), origin_tags(stage))
+    tracker = kind(stage, _flatten(params), run_tags(stage))
     try:
         yield tracker
     except KeyboardInterrupt:

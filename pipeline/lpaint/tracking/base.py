@@ -1,21 +1,21 @@
-"""Where a stage reports to, whatever keeps it."""
+"""The tracker protocol, independent of the backend."""
 
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-# Begins the names of what the evaluation measured on the validation split. During training `validation/...` is logged.
+# Prefix of the evaluation's metrics on the validation split. Training logs its own as `validation/...`.
 FINAL_VALIDATION = "validation_final"
 
 
 class Tracker(Protocol):
-    """Where a stage reports to."""
+    """Logs a stage's run."""
 
     run_id: str
 
     def resume_from(self, directory: Path) -> None:
-        """Go on in the run named by ``directory``/run_id if there is one; else remember this run there."""
+        """Continue the run whose id is in ``directory``/run_id, if there is one; else write this run's id there."""
         ...
 
     def log_params(self, params: dict[str, Any]) -> None: ...
@@ -23,7 +23,7 @@ class Tracker(Protocol):
     def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None: ...
 
     def log_image(self, name: str, image: np.ndarray, step: int | None = None) -> None:
-        """A uint8 [H, W, 3] picture."""
+        """Log a uint8 [H, W, 3] image."""
         ...
 
     def log_artifact(self, path: Path, folder: str = "") -> None: ...
@@ -31,16 +31,16 @@ class Tracker(Protocol):
     def set_tags(self, tags: dict[str, str]) -> None: ...
 
     def log_onnx_model(self, path: Path, name: str, register: bool) -> None:
-        """An ONNX file as a model of the run, loadable by mlflow.pyfunc; registered if asked for."""
+        """Log an ONNX file as a model that mlflow.pyfunc can load; ``register`` adds it to the model registry."""
         ...
 
     def for_run(self, run_id: str | None) -> "Tracker":
-        """A tracker that adds to another, finished run; one that drops everything if ``run_id`` is None."""
+        """A tracker that adds to another, finished run; a ``NullTracker`` if ``run_id`` is None."""
         ...
 
 
 class NullTracker:
-    """Drops everything."""
+    """Discards everything."""
 
     run_id = ""
 

@@ -1,6 +1,5 @@
-"""MLflow's store: where it is, whether it answers, how a run there is found or made."""
+"""Connection to MLflow's store: its location, its availability, and how to find or create a run there."""
 
-import fcntl
 import logging
 import os
 import socket
@@ -13,48 +12,47 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lpaint.errors import one_line
+from lpaint.files import lock_file
 from lpaint.runtime.messages import notify
 from lpaint.runtime.paths import repository_root
 from lpaint.tracking.events import Event
-from lpaint.tracking.relocation import ARTIFACTS, follow, former_root
+from lpaint.tracking.relocation import ARTIFACTS, former_root, relocate
 
 EXPERIMENT = "lpaint"
 REGISTERED_MODEL = "lpaint-actor"
-# The id that a run had in a file before it was in MLflow.
-ORIGIN = "lpaint.imported_from"
-# Seconds that a store has to give a sign of life; and between attempts at one that gave none, doubled each time.
-_PATIENCE = 3.0
-_LOCK_PATIENCE = 5.0
-_FIRST_DELAY, _LONGEST_DELAY = 2.0, 60.0
+# Tag with the id that a run had in its file before it was imported.
+IMPORTED_FROM = "lpaint.imported_from"
+# Timeouts of the availability check, and delays between attempts (doubled each time), in seconds.
+_TIMEOUT = 3.0
+_LOCK_TIMEOUT = 5.0
+_FIRST_DELAY, _MAX_DELAY = 2.0, 60.0
 
 
-def reason(error: Exception) -> str:
-    """What went wrong, in a few words."""
-    text = " ".join(str(error).split())
-    # Without what SQLAlchemy and urllib3 put around it.
+def summarize_error(error: Exception) -> str:
+    """The cause of an error, without the text that SQLAlchemy and urllib3 put around it."""
+    text = one_line(error, 10_000)
     for noise in (" [SQL:", " (Background on", " with exception HTTP"):
         text = text.partition(noise)[0]
     text = text.rpartition("Error) ")[2]
     return text[:300] or type(error).__name__
 
 
-class RunMissingError(Exception):
-    """The run that something adds to is not in the store."""
+class RunNotFoundError(Exception):
+    """The store does not have the run that events add to."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(
-            f"run {run_id} is not in this store; bring that run's file in first, or set MLFLOW_TRACKING_URI"
-        )
+        super().__init__(f"run {run_id} is not in this store; import that run's file first, or set MLFLOW_TRACKING_URI")
 
 
-class AwayError(Exception):
-    """The store did not answer lately, and it is too soon to ask again."""
+class StoreUnavailableError(Exception):
+    """The store failed recently, and the delay before the next attempt has not passed."""
 
 
-class Store:
-    """The store at ``uri``, connected to when first needed, and asked less and less often while it does not answer.
+class StoreConnection:
+    """Connects to the store at ``uri`` on first use, with exponential backoff while the store is unavailable.
 
-    None = that of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the repository's root.
+    None = the store of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the repository's root.
     """
 
     def __init__(self, uri: str | None = None) -> None:
@@ -62,162 +60,166 @@ class Store:
         self._client: Any = None
         self._experiment = ""
         self._delay = self._next = 0.0
-        self.reason = ""
+        self.failure = ""
 
     @property
-    def away(self) -> bool:
-        """Whether it failed when it was last asked."""
-        return bool(self.reason)
+    def unavailable(self) -> bool:
+        """Whether the last call failed."""
+        return bool(self.failure)
 
-    def failed(self, error: Exception) -> None:
-        """Leave it alone for a while."""
-        self.reason = reason(error)
-        self._delay = min(_LONGEST_DELAY, 2 * self._delay or _FIRST_DELAY)
+    def record_failure(self, error: Exception) -> None:
+        """Note a failed call and double the delay before the next one."""
+        self.failure = summarize_error(error)
+        self._delay = min(_MAX_DELAY, 2 * self._delay or _FIRST_DELAY)
         self._next = time.monotonic() + self._delay
 
-    def answered(self) -> None:
-        """It works."""
-        self.reason, self._delay = "", 0.0
+    def record_success(self) -> None:
+        """Note a successful call."""
+        self.failure, self._delay = "", 0.0
 
-    def ask_at_once(self) -> None:
-        """Forget how long it was to be left alone."""
+    def reset_backoff(self) -> None:
+        """Allow the next call at once."""
         self._next = 0.0
 
     def client(self) -> Any:
-        """A client of a store that has just given a sign of life; takes a few seconds at most.
+        """A client of the store, which has just passed the availability check; takes a few seconds at most.
 
         Raises:
-            AwayError: it failed a moment ago. Anything else: what the store or its client raises.
+            StoreUnavailableError: the last call failed, and its delay has not passed.
+            Exception: whatever the store or its client raises.
         """
-        if self.away and time.monotonic() < self._next:
-            raise AwayError(self.reason)
-        _probe(self._uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_store())
+        if self.unavailable and time.monotonic() < self._next:
+            raise StoreUnavailableError(self.failure)
+        _check_reachable(self._uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_store_uri())
         if self._client is None:
             self._client, self._experiment = connect(self._uri)
         return self._client
 
-    def find(self, run_id: str) -> str | None:
-        """The id of a run that is not deleted, by its id or by that which it had in a file; None if there is none."""
+    def find_run(self, run_id: str) -> str | None:
+        """The id of an active run, found by its id in MLflow or in its file; None if there is none."""
         from mlflow.exceptions import MlflowException
 
         try:
             run = self._client.get_run(run_id)
             return run_id if run.info.lifecycle_stage == "active" else None
         except MlflowException as error:
-            # A file's id is none of MLflow's, of which some stores have an idea of their own.
+            # Some stores reject ids of files, which do not have MLflow's form.
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-        found = self._client.search_runs([self._experiment], f"tags.`{ORIGIN}` = '{run_id}'", max_results=1)
+        found = self._client.search_runs([self._experiment], f"tags.`{IMPORTED_FROM}` = '{run_id}'", max_results=1)
         return str(found[0].info.run_id) if found else None
 
     def create_run(self, start: Event, origin: str = "") -> str:
-        """Make the run of a start event, without its parameters; its id."""
-        tags = {name: self._translated(name, value) for name, value in start["tags"].items()}
+        """Create the run of a start event, without its parameters; returns its id."""
+        tags = {name: self._mlflow_tag(name, value) for name, value in start["tags"].items()}
         if origin:
-            tags[ORIGIN] = origin
+            tags[IMPORTED_FROM] = origin
         run = self._client.create_run(self._experiment, start["time"], tags, start["stage"])
         return str(run.info.run_id)
 
-    def _translated(self, name: str, value: str) -> str:
-        """A tag's value; the id of another run in its file becomes that run's id in MLflow."""
-        return (self.find(value) or value) if name.startswith("upstream.") else value
+    def _mlflow_tag(self, name: str, value: str) -> str:
+        """A tag's value; the id of an upstream run in its file is replaced by that run's id in MLflow."""
+        return (self.find_run(value) or value) if name.startswith("upstream.") else value
 
 
 def connect(uri: str | None = None) -> tuple[Any, str]:
-    """A client of the store at ``uri`` and the id of lpaint's experiment there, which is made if need be.
+    """A client of the store at ``uri`` and the id of lpaint's experiment there, which is created if missing.
 
     None = the store of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the repository's root.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # What a tracking server does not take at once is kept and tried again later, while the stage goes on.
+    # No retries: events that a server does not take at once are spooled while the stage continues.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     warnings.filterwarnings("ignore", module="mlflow")
     import mlflow
 
     for name in ("mlflow", "alembic"):
-        # What fails is told once, by whom it concerns.
+        # The caller reports errors, once.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    chosen = uri or named or _own_store()
+    chosen = uri or named or _own_store_uri()
     mlflow.set_tracking_uri(chosen)
     if not named:
-        # Setting the URI sets the variable too, where the next run would take it for the user's choice.
+        # mlflow.set_tracking_uri sets the variable too, and the next run would take it for the user's choice.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    with _alone_in_the_repository(), _whole_or_not_at_all(_sqlite_file(chosen)):
+    with _migration_lock(), _empty_database_on_error(_sqlite_file(chosen)):
         if not (uri or named):
-            _follow_the_repository()
+            _relocate_if_moved()
         client = mlflow.MlflowClient()
         experiment = _experiment_id(client)
     mlflow.set_experiment(EXPERIMENT)
     return client, experiment
 
 
-def misplaced_root() -> Path | None:
-    """Where the repository was, if its own store still looks for artifacts there; None where another store is named."""
+def stale_store_root() -> Path | None:
+    """The repository's former root, if its own store still refers to it; None if MLFLOW_TRACKING_URI names a store."""
     return None if os.environ.get("MLFLOW_TRACKING_URI") else former_root(repository_root(), EXPERIMENT)
 
 
-def mend_own_store() -> str:
-    """Have the repository's own store look for artifacts where the repository is now; what was done, or nothing.
+def relocate_own_store() -> str:
+    """Rewrite the artifact locations of the repository's own store to its present root.
+
+    Returns:
+        What was done; empty if nothing.
 
     Raises:
-        OSError, sqlite3.Error: it cannot be done.
+        OSError, sqlite3.Error: the store cannot be changed.
     """
-    if misplaced_root() is None:
+    if stale_store_root() is None:
         return ""
-    with _alone_in_the_repository():
-        return follow(repository_root(), EXPERIMENT)
+    with _migration_lock():
+        return relocate(repository_root(), EXPERIMENT)
 
 
-def _follow_the_repository() -> None:
-    """The same for a caller that has the lock; a database that cannot be written can still be read."""
+def _relocate_if_moved() -> None:
+    """``relocate`` for a caller that holds the lock. A read-only database stays usable for reading."""
     try:
-        done = follow(repository_root(), EXPERIMENT)
+        note = relocate(repository_root(), EXPERIMENT)
     except sqlite3.OperationalError as error:
         if "readonly" not in str(error):
             raise
-        done = f"MLflow looks for artifacts where this repository was, and mlflow.db cannot be changed ({error})"
-    if done:
-        notify(f"note: {done}")
+        note = f"MLflow looks for artifacts where this repository was, and mlflow.db cannot be changed ({error})"
+    if note:
+        notify(f"note: {note}")
 
 
-def own_store_exists(uri: str | None) -> bool:
-    """Whether there can be anything to read: false only where the repository's own store is meant and is not there."""
+def store_exists(uri: str | None) -> bool:
+    """Whether there can be a store to read; False only if the repository's own store is meant and missing."""
     return bool(uri or os.environ.get("MLFLOW_TRACKING_URI")) or (repository_root() / "mlflow.db").exists()
 
 
-def _probe(uri: str) -> None:
-    """Raise what is wrong with a store that gives no sign of life, or cannot be written, within seconds.
+def _check_reachable(uri: str) -> None:
+    """Raise within seconds if a store does not answer or cannot be written.
 
-    MLflow itself waits for minutes for a server that hangs, and for a locked or missing database.
+    MLflow itself waits for minutes for a hanging server and for a locked or missing database.
     """
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme == "sqlite":
-        _probe_sqlite(_sqlite_file(uri))
+        _check_sqlite(_sqlite_file(uri))
     elif scheme in ("http", "https"):
-        _probe_server(uri)
+        _check_server(uri)
     elif scheme in ("postgresql", "mysql", "mssql"):
         from sqlalchemy import make_url
 
         named = make_url(uri)
         port = named.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}[scheme]
         if named.host:
-            with closing(socket.create_connection((named.host, port), _PATIENCE)):
+            with closing(socket.create_connection((named.host, port), _TIMEOUT)):
                 pass
 
 
-def _probe_sqlite(path: Path | None) -> None:
+def _check_sqlite(path: Path | None) -> None:
     if path is None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for place in (path.parent, path):
-            # Opened now, it would stay read-only in MLflow's pool of connections.
-            if place.exists() and not os.access(place, os.W_OK):
-                raise OSError(f"{place.name} is read-only")
-        with closing(sqlite3.connect(path, timeout=_LOCK_PATIENCE)) as database:
+        for each in (path.parent, path):
+            # MLflow's connection pool would keep a read-only connection.
+            if each.exists() and not os.access(each, os.W_OK):
+                raise OSError(f"{each.name} is read-only")
+        with closing(sqlite3.connect(path, timeout=_LOCK_TIMEOUT)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
     except (OSError, sqlite3.Error) as error:
@@ -232,32 +234,32 @@ def _sqlite_file(uri: str) -> Path | None:
     return Path(named) if named and named != ":memory:" else None
 
 
-def _probe_server(uri: str) -> None:
+def _check_server(uri: str) -> None:
     import requests
 
-    # Without what may be a password.
+    # The URL without parts that may hold a password.
     named = urlsplit(uri)._replace(query="", fragment="")
     shown = named._replace(netloc=named.netloc.rpartition("@")[2]).geturl()
     try:
-        status = requests.get(f"{uri.rstrip('/')}/health", timeout=_PATIENCE).status_code
+        status = requests.get(f"{uri.rstrip('/')}/health", timeout=_TIMEOUT).status_code
     except requests.exceptions.SSLError:
-        return  # A sign of life; certificates are the real calls' affair.
+        return  # The server answers; the real calls check certificates.
     except requests.exceptions.RequestException:
         raise OSError(f"{shown} does not answer") from None
-    # An answer is a sign of life whatever it says, but for what a proxy says of a server that is gone.
+    # Any other status means that the server answers; these are a proxy's for a server that does not.
     if status in (502, 503, 504):
         raise OSError(f"{shown} answers with status {status}")
 
 
 @contextmanager
-def _whole_or_not_at_all(database: Path | None) -> Iterator[None]:
-    """MLflow can neither use nor mend a database in whose making it was stopped, as by a full disk."""
+def _empty_database_on_error(database: Path | None) -> Iterator[None]:
+    """Empty a new database if its creation fails: MLflow can neither use nor repair an incomplete one."""
     fresh = database is not None and not (database.exists() and database.stat().st_size)
     try:
         yield
     except BaseException:
         if fresh and database is not None:
-            # Emptied and not removed: MLflow's connections hold on to it.
+            # Emptied, not removed: MLflow's connections keep it open.
             with suppress(OSError):
                 os.truncate(database, 0)
             database.with_name(f"{database.name}-journal").unlink(missing_ok=True)
@@ -265,8 +267,8 @@ def _whole_or_not_at_all(database: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _alone_in_the_repository() -> Iterator[None]:
-    """Of several processes that start on a fresh database, all but one would fail in its migration."""
+def _migration_lock() -> Iterator[None]:
+    """Let one process at a time migrate a new database; without the lock all others fail."""
     folder = repository_root() / ".lpaint"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -275,7 +277,7 @@ def _alone_in_the_repository() -> Iterator[None]:
         yield  # A read-only repository has no database to migrate.
         return
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
         yield
 
 
@@ -285,18 +287,18 @@ def _experiment_id(client: Any) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return str(experiment.experiment_id)
-    # The default location is relative to the process, which under DVC may run in a temporary folder.
-    own = client.tracking_uri == _own_store()
-    place = (repository_root() / ARTIFACTS).as_uri() if own else None
+    # The default location is relative to the current folder, which DVC may make a temporary one.
+    own = client.tracking_uri == _own_store_uri()
+    location = (repository_root() / ARTIFACTS).as_uri() if own else None
     try:
-        return str(client.create_experiment(EXPERIMENT, place))
+        return str(client.create_experiment(EXPERIMENT, location))
     except MlflowException:
-        # Another machine may have been quicker.
+        # Another machine may have created it meanwhile.
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             raise
         return str(experiment.experiment_id)
 
 
-def _own_store() -> str:
+def _own_store_uri() -> str:
     return f"sqlite:///{repository_root() / 'mlflow.db'}"

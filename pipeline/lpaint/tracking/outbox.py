@@ -1,8 +1,8 @@
-"""Bringing events into MLflow: one at a time, or all that a file has kept.
+"""Writing events to MLflow: single ones, or the contents of a run file.
 
-What is delivered twice does no harm: MLflow stores a metric of the same name, step, time and value once; a parameter
-that a run has is left alone; tags and artifacts replace themselves. A picture of a step and a model have no such name:
-where a process is killed between delivering one and noting it, it is there twice.
+Writing an event twice is harmless: MLflow stores a metric of the same name, step, time and value once, known parameters
+are skipped, and tags and artifacts are overwritten. Images with a step and models are exceptions: MLflow has one twice
+if a process is killed between writing and recording it.
 """
 
 import time
@@ -13,114 +13,114 @@ from typing import Any
 
 from lpaint.errors import DataError
 from lpaint.tracking.events import Event, EventFile, Payload
-from lpaint.tracking.mlflow_store import REGISTERED_MODEL, RunMissingError, Store, reason
+from lpaint.tracking.mlflow_store import REGISTERED_MODEL, RunNotFoundError, StoreConnection, summarize_error
 
-_LARGEST_BATCH = 1000
-_LONGEST_PARAM = 500
+_MAX_BATCH = 1000
+_MAX_PARAM_LENGTH = 500
 
 
-class RefusedError(Exception):
-    """MLflow will never take ``what``, however often it is asked."""
+class RejectedError(Exception):
+    """MLflow rejects ``what`` for good: trying again will not help."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what} is left out: {why}")
         self.what = what
 
 
-class Replay:
-    """Brings what a file keeps into its run, from where the last attempt stopped.
+class Outbox:
+    """Writes a file's events to its run in MLflow, starting where the last attempt stopped.
 
     Args:
-        store: where to.
-        file: what to deliver. What was delivered is noted there.
-        refused: told of every event that MLflow will not take; it is passed over.
+        store: the connection to MLflow.
+        file: the events. Progress is recorded there.
+        on_rejected: called for each event that MLflow rejects; such events are skipped.
     """
 
-    def __init__(self, store: Store, file: EventFile, refused: Callable[[RefusedError], None]) -> None:
+    def __init__(self, store: StoreConnection, file: EventFile, on_rejected: Callable[[RejectedError], None]) -> None:
         self.store, self.file, self.run_id = store, file, ""
-        self._refused = refused
-        self._done = 0
+        self._on_rejected = on_rejected
+        self._flushed = 0
         self._runs: dict[str, str] = {}
 
-    def deliver(self, seconds: float | None = None) -> bool:
-        """Deliver everything, or what can be begun in so many seconds; whether all is delivered.
+    def flush(self, seconds: float | None = None) -> bool:
+        """Write all events, starting none after ``seconds``; returns whether all are written.
 
         Raises:
-            DataError: the file is damaged, or another process delivers it.
-            RunMissingError: it adds to a run that is not in the store.
-            Anything that the store raises: what came before is delivered and noted.
+            DataError: the file is damaged, or another process flushes it.
+            RunNotFoundError: the file adds to a run that is not in the store.
+            Exception: whatever the store raises; earlier events are written and recorded.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         client = self.store.client()
-        with self.file.alone():
-            events = self._open(client)
-            while self._done < len(events):
+        with self.file.locked():
+            events = self._load_events(client)
+            while self._flushed < len(events):
                 if deadline is not None and time.monotonic() > deadline:
                     return False
-                batch = _next_batch(events, self._done)
+                batch = _next_batch(events, self._flushed)
                 self._add(client, batch)
-                self._note(self._done + len(batch))
+                self._record_flushed(self._flushed + len(batch))
         return True
 
-    def _open(self, client: Any) -> list[Event]:
-        """Find or make the run; the file's events."""
-        kept = self.file.read()
-        start = kept.events[0]
-        for run in {event["run"] for event in kept.events[1:] if "run" in event} - self._runs.keys():
-            self._runs[run] = self._existing(run)
+    def _load_events(self, client: Any) -> list[Event]:
+        """Read the file's events, and find or create its run."""
+        spooled = self.file.read()
+        start = spooled.events[0]
+        for run in {event["run"] for event in spooled.events[1:] if "run" in event} - self._runs.keys():
+            self._runs[run] = self._require_run(run)
         if self.run_id:
-            return kept.events
-        if kept.run and self.store.find(kept.run) is not None:
-            self.run_id, self._done = kept.run, kept.count
+            return spooled.events
+        if spooled.mlflow_run and self.store.find_run(spooled.mlflow_run) is not None:
+            self.run_id, self._flushed = spooled.mlflow_run, spooled.flushed
         else:
-            self.run_id = self._existing(start["run"]) if start.get("mlflow") else self._found_or_made(start)
+            self.run_id = self._require_run(start["run"]) if start.get("mlflow") else self._find_or_create_run(start)
         if not start.get("adds"):
             client.update_run(self.run_id, status="RUNNING")
-        return kept.events
+        return spooled.events
 
-    def _existing(self, run_id: str) -> str:
-        found = self.store.find(run_id)
+    def _require_run(self, run_id: str) -> str:
+        found = self.store.find_run(run_id)
         if found is None:
-            raise RunMissingError(run_id)
+            raise RunNotFoundError(run_id)
         return found
 
-    def _found_or_made(self, start: Event) -> str:
-        found = self.store.find(start["run"])
+    def _find_or_create_run(self, start: Event) -> str:
+        found = self.store.find_run(start["run"])
         return self.store.create_run(start, origin=start["run"]) if found is None else found
 
     def _add(self, client: Any, batch: list[Event]) -> None:
         run_id = self._runs.get(batch[0].get("run", ""), self.run_id)
         try:
-            add_events(client, run_id, batch, self._payload(batch[0]))
-        except RefusedError as error:
-            self._refused(error)
+            add_events(client, run_id, batch, self._load_payload(batch[0]))
+        except RejectedError as error:
+            self._on_rejected(error)
 
-    def _payload(self, event: Event) -> Payload | None:
+    def _load_payload(self, event: Event) -> Payload | None:
         if "file" not in event:
             return None
         path: Path = self.file.folder / event["file"]
         if not path.is_file():
-            raise DataError(f"{path}: is missing; bring the folder along that lies beside the file of the run")
+            raise DataError(f"{path}: is missing; copy the folder that is beside the run's file, too")
         if event["event"] != "image":
             return path
-        # Imported here: stages import this module, but what decodes pictures is no part of them.
+        # Imported here: stages import this module, but do not depend on image decoding.
         from lpaint.images.decoding import open_png
 
         return open_png(path)
 
-    def _note(self, count: int) -> None:
-        self._done = count
-        # A file on a medium that cannot be written is read, too.
+    def _record_flushed(self, count: int) -> None:
+        self._flushed = count
+        # Files on read-only media can be imported, too.
         with suppress(OSError):
-            self.file.note_delivered(self.run_id, count)
+            self.file.record_flushed(self.run_id, count)
 
 
 def add_events(client: Any, run_id: str, batch: list[Event], payload: Payload | None = None) -> None:
-    """Add an event, or several of metrics, to a run.
+    """Add an event, or several metrics events, to a run.
 
     Raises:
-        RefusedError: MLflow will never take it, or one of its values; all others are there.
-        Anything else that the store raises.
+        RejectedError: MLflow rejects the event, or one of its values; all others are written.
+        Exception: whatever else the store raises.
     """
     from mlflow.exceptions import MlflowException
 
@@ -129,12 +129,12 @@ def add_events(client: Any, run_id: str, batch: list[Event], payload: Payload | 
     except MlflowException as error:
         if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS"):
             raise
-        # One bad value has all of a call refused.
+        # MLflow rejects a whole call for one bad value, so write the values one by one.
         singles = [
             {**event, "values": {name: value}} for event in batch for name, value in event.get("values", {}).items()
         ]
         if len(singles) < 2:
-            raise RefusedError(_named(batch[0]), reason(error)) from None
+            raise RejectedError(_describe(batch[0]), summarize_error(error)) from None
         _add_singly(client, run_id, singles)
 
 
@@ -143,7 +143,7 @@ def _add_singly(client: Any, run_id: str, events: list[Event]) -> None:
     for event in events:
         try:
             add_events(client, run_id, [event])
-        except RefusedError as error:
+        except RejectedError as error:
             refusal = error
     if refusal is not None:
         raise refusal
@@ -172,10 +172,10 @@ def _add(client: Any, run_id: str, batch: list[Event], payload: Payload | None) 
 
 
 def _next_batch(events: list[Event], at: int) -> list[Event]:
-    """The event at ``at``, and those after it that go in the same call."""
+    """The event at index ``at``, and the metrics events after it that fit in the same call."""
     first = events[at]
     end, rows = at + 1, len(first.get("values", ()))
-    while first["event"] == "metrics" and end < len(events) and rows < _LARGEST_BATCH:
+    while first["event"] == "metrics" and end < len(events) and rows < _MAX_BATCH:
         event = events[end]
         if event["event"] != "metrics" or event.get("run") != first.get("run"):
             break
@@ -189,16 +189,16 @@ def _add_metrics(client: Any, run_id: str, batch: list[Event]) -> None:
     rows = [
         Metric(name, value, event["time"], event["step"]) for event in batch for name, value in event["values"].items()
     ]
-    for at in range(0, len(rows), _LARGEST_BATCH):
-        client.log_batch(run_id, metrics=rows[at : at + _LARGEST_BATCH])
+    for at in range(0, len(rows), _MAX_BATCH):
+        client.log_batch(run_id, metrics=rows[at : at + _MAX_BATCH])
 
 
 def _add_params(client: Any, run_id: str, params: dict[str, str]) -> None:
-    """Parameters not logged before; a run's parameters cannot change, so known ones are left alone."""
+    """Log new parameters. MLflow's parameters cannot change, so known ones are skipped."""
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params if params else {}
-    fresh = [Param(name, str(value)[:_LONGEST_PARAM]) for name, value in params.items() if name not in known]
+    fresh = [Param(name, str(value)[:_MAX_PARAM_LENGTH]) for name, value in params.items() if name not in known]
     for at in range(0, len(fresh), 100):
         client.log_batch(run_id, params=fresh[at : at + 100])
 
@@ -219,9 +219,8 @@ def _add_model(run_id: str, event: Event, path: Payload | None) -> None:
     try:
         model = onnx.load(str(path))
     except DecodeError:
-        raise RefusedError(str(path), "it is no ONNX model") from None
-    # As mlflow.onnx.log_model does, but for a run that is not active: a run that is made active ends with its own
-    # status and time afterwards, and as failed where the model cannot be logged.
+        raise RejectedError(str(path), "it is no ONNX model") from None
+    # mlflow.onnx.log_model needs an active run, whose status and end time it would change. This does not.
     Model.log(
         artifact_path=None,
         name=event["name"],
@@ -235,6 +234,6 @@ def _add_model(run_id: str, event: Event, path: Payload | None) -> None:
     )
 
 
-def _named(event: Event) -> str:
+def _describe(event: Event) -> str:
     names = ", ".join(event.get("values", ())) or event.get("name", "")
     return f"{event['event']} {names}".strip()

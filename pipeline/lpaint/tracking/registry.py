@@ -1,7 +1,7 @@
-"""The best trained agent, by name: which registered model is the champion, and how to get it.
+"""The model registry: promote the best registered model to ``champion``, and download a model by its alias.
 
-The champion is chosen by its error on the validation split, as the evaluation measured it. The test split takes no part
-in choosing, so that its figures say how good what was chosen is.
+Promotion compares the evaluation's errors on the validation split. The test split is not used for selection, so its
+figures measure the selected model without bias.
 """
 
 import shutil
@@ -9,27 +9,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lpaint.errors import ModelError
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 from lpaint.tracking.base import FINAL_VALIDATION
-from lpaint.tracking.reading import CHAMPION, RegisteredVersion, RunStore
+from lpaint.tracking.run_store import CHAMPION, RegisteredVersion, RunStore
 
 
 def promote(store: RunStore, version: str | None = None, strokes: int = 100) -> str:
-    """Give the alias ``champion`` to the registered model of least validation L2, if it beats the champion's.
+    """Give the alias ``champion`` to the registered model with the lowest validation L2, if it beats the champion's.
 
-    Versions without a validation figure (evaluated by an earlier lpaint, or not at so many strokes) are no candidates.
+    Versions without that metric (evaluated by an earlier lpaint, or not at this stroke budget) are no candidates.
 
     Args:
         store: the tracked runs and registered models.
-        version: the only one to consider; None = all.
+        version: the only candidate; None = all versions.
         strokes: the stroke budget at which validation errors are compared.
 
     Returns:
         What happened, and which versions were no candidates.
 
     Raises:
-        ModelError: there is no such version, or none with a validation L2 at so many strokes, or the champion learnt on
-            data that no candidate was judged on.
+        ModelError: there is no such version, no version has a validation L2 at this stroke budget, or no candidate was
+            evaluated on the champion's data.
     """
     versions = store.versions()
     if version is not None:
@@ -38,19 +38,19 @@ def promote(store: RunStore, version: str | None = None, strokes: int = 100) -> 
         which = f"version {version}" if version else "registered model"
         raise ModelError(f"there is no {which} in MLflow; dvc repro registers one (export.register: true)")
     champion = store.alias(CHAMPION)
-    to_beat = None if champion is None else _error(store, champion, strokes)
-    scores = {each: score for each in versions if (score := _error(store, each, strokes)) is not None}
+    to_beat = None if champion is None else _validation_error(store, champion, strokes)
+    scores = {each: score for each in versions if (score := _validation_error(store, each, strokes)) is not None}
     asked = versions if champion is None or champion in versions else [champion, *versions]
-    unjudged = [each.version for each in asked if each not in scores and (each != champion or to_beat is None)]
+    unscored = [each.version for each in asked if each not in scores and (each != champion or to_beat is None)]
     if to_beat is not None:
         scores = {each: score for each, score in scores.items() if score[1] == to_beat[1]}
     if not scores:
         same = " on the champion's data" if to_beat is not None else ""
         raise ModelError(
-            f"no registered model has a validation L2 at {strokes} strokes{same}; try another --strokes, or judge a "
+            f"no registered model has a validation L2 at {strokes} strokes{same}; try another --strokes, or evaluate a "
             "model by `dvc repro -f evaluate`"
         )
-    note = f"; {_unjudged(unjudged, strokes)}" if unjudged else ""
+    note = f"; {_format_unscored(unscored, strokes)}" if unscored else ""
     best, (error, _) = min(scores.items(), key=lambda item: item[1][0])
     if to_beat is not None and champion is not None and error >= to_beat[0]:
         kept = f"validation L2 {to_beat[0]:.5f} at {strokes} strokes is not beaten"
@@ -61,12 +61,12 @@ def promote(store: RunStore, version: str | None = None, strokes: int = 100) -> 
 
 
 def pull(store: RunStore, name: str, output: Path) -> str:
-    """Write the ONNX file of a registered model to ``output``; what was written.
+    """Download the ONNX file of a registered model to ``output``; returns what was written.
 
-    ``name`` is an alias, such as ``champion``, or a version's number.
+    ``name`` is an alias, such as ``champion``, or a version number.
 
     Raises:
-        ModelError: there is no such alias or version, or its file is gone.
+        ModelError: there is no such alias or version, or its file is missing.
     """
     found = store.alias(name)
     if found is None:
@@ -76,19 +76,19 @@ def pull(store: RunStore, name: str, output: Path) -> str:
         raise ModelError(f"no registered model is called {name}{hint}")
     with TemporaryDirectory() as folder:
         file = store.fetch_model(found.version, Path(folder))
-        with replacing(output) as temporary:
+        with atomic_write(output) as temporary:
             shutil.copyfile(file, temporary)
     return f"{output}: version {found.version}, trained by run {found.run_id}"
 
 
-def _unjudged(versions: list[str], strokes: int) -> str:
+def _format_unscored(versions: list[str], strokes: int) -> str:
     many = len(versions) > 1
     which = f"version{'s' if many else ''} {', '.join(versions)} {'have' if many else 'has'}"
     return f"{which} no validation figure at {strokes} strokes and {'are no candidates' if many else 'is no candidate'}"
 
 
-def _error(store: RunStore, version: RegisteredVersion, strokes: int) -> tuple[float, str] | None:
-    """Validation L2 of a version at so many strokes and the digest of its data; None where its run does not tell."""
+def _validation_error(store: RunStore, version: RegisteredVersion, strokes: int) -> tuple[float, str] | None:
+    """Validation L2 of a version at a stroke budget, and the digest of its data; None if its run has no such metric."""
     run, metric = store.run(version.run_id), f"{FINAL_VALIDATION}/l2"
     if run is None or metric not in run.metrics:
         return None

@@ -1,8 +1,8 @@
-"""The repository's own MLflow database after the repository was moved, renamed or copied.
+"""Repair of the repository's own MLflow database after the repository was moved, renamed or copied.
 
-MLflow stores the absolute location of every experiment, run and model. In a repository that lies elsewhere now, they
-point to where it was: models are not found, and new artifacts go into the old folder, which for a copy is the original.
-So the locations below the former root are rewritten to the present one.
+MLflow stores absolute locations of experiments, runs and models. After a move they still refer to the former root:
+models are not found, and new artifacts are written to the old folder (for a copy: the original). So locations below the
+former root are rewritten to the present one.
 """
 
 import errno
@@ -16,14 +16,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from lpaint.files import is_partial, replacing
+from lpaint.files import atomic_write, is_partial
 
 ARTIFACTS = "mlartifacts"
 _DATABASE = "mlflow.db"
-_LOCK_PATIENCE = 5.0
-# The note names at most this many files that were not copied.
-_NAMED = 3
-# Where MLflow keeps locations.
+_LOCK_TIMEOUT = 5.0
+# The note lists at most this many skipped files.
+_MAX_LISTED = 3
+# Tables and columns in which MLflow stores locations.
 _COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -34,16 +34,16 @@ _COLUMNS = (
 
 
 def former_root(root: Path, experiment: str) -> Path | None:
-    """Where the repository at ``root`` was when its database was made; None if that is here, or nothing is known.
+    """The root for which the database of the repository at ``root`` was made; None if it is the same or unknown.
 
-    lpaint gives its experiment the location ``mlartifacts`` in the repository. One that was made by hand and keeps its
-    artifacts elsewhere is left alone. So is a database that the repository shares with the one at the former place: by
-    a link, or by a bind mount.
+    lpaint gives its experiment the artifact location ``mlartifacts`` in the repository. None is also returned for an
+    experiment with another location, made by hand, and for a database that is shared with the former root by a link or
+    a bind mount.
     """
     database = root / _DATABASE
     if database.is_symlink() or not database.is_file():
         return None
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", timeout=_LOCK_PATIENCE, uri=True)) as connection:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", timeout=_LOCK_TIMEOUT, uri=True)) as connection:
         try:
             query = "SELECT artifact_location FROM experiments WHERE name = ?"
             found = connection.execute(query, (experiment,)).fetchone()
@@ -51,34 +51,37 @@ def former_root(root: Path, experiment: str) -> Path | None:
             if "no such table" in str(error):
                 return None
             raise
-    location = _local(found[0]) if found and found[0] else None
-    if location is None or location.name != ARTIFACTS or _same(location.parent, root):
+    location = _local_path(found[0]) if found and found[0] else None
+    if location is None or location.name != ARTIFACTS or _is_same_path(location.parent, root):
         return None
     old = location.parent
-    if _same(old / _DATABASE, database):
+    if _is_same_path(old / _DATABASE, database):
         return None
     moved = (root / ARTIFACTS).is_dir() or (old / _DATABASE).exists() or not location.exists()
     return old if moved else None
 
 
-def follow(root: Path, experiment: str) -> str:
-    """Have the database at ``root`` look for artifacts there, if it was made elsewhere; what was done, or nothing.
+def relocate(root: Path, experiment: str) -> str:
+    """Rewrite the locations in the database at ``root`` if it was made for another root.
 
-    Files of its runs and models that lie at the former place alone are copied from there. No file is overwritten, and
-    nothing at the former place is changed. A file that differs here, or cannot be copied, is named in the answer.
+    Files of runs and models that only the former root has are copied. No file is overwritten, and the former root does
+    not change.
+
+    Returns:
+        What was done, with the files that differ or cannot be copied; empty if there was nothing to do.
 
     Raises:
-        OSError: the disk is full; the locations are as before.
+        OSError: the disk is full; the locations are unchanged.
         sqlite3.Error: the database cannot be written.
     """
     old = former_root(root, experiment)
     if old is None:
         return ""
-    with closing(sqlite3.connect(root / _DATABASE, timeout=_LOCK_PATIENCE, isolation_level=None)) as connection:
-        copied, left = _bring(connection, old, root)
+    with closing(sqlite3.connect(root / _DATABASE, timeout=_LOCK_TIMEOUT, isolation_level=None)) as connection:
+        copied, skipped = _copy_files(connection, old, root)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            counts = [_rewrite(connection, *place, old, root) for place in _existing(connection)]
+            counts = [_rewrite_column(connection, *column, old, root) for column in _location_columns(connection)]
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -86,11 +89,11 @@ def follow(root: Path, experiment: str) -> str:
     was = f"is a copy of {old}" if os.access(old / _DATABASE, os.F_OK) else f"was in {old} before"
     done = f"{sum(counts)} locations changed" + (f", files copied from there: {copied}" if copied else "")
     note = f"this repository {was}: MLflow now looks for its artifacts in {root / ARTIFACTS} ({done})"
-    return f"{note}; not copied from {old}: {_listed(left)}" if left else note
+    return f"{note}; not copied from {old}: {_format_skipped(skipped)}" if skipped else note
 
 
-def _existing(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Those of ``_COLUMNS`` that this version of MLflow has."""
+def _location_columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """The columns of ``_COLUMNS`` that this version of MLflow has."""
     return [
         (table, column)
         for table, column in _COLUMNS
@@ -98,8 +101,8 @@ def _existing(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     ]
 
 
-def _rewrite(connection: sqlite3.Connection, table: str, column: str, old: Path, new: Path) -> int:
-    """Replace the former root at the beginning of locations; how many there were."""
+def _rewrite_column(connection: sqlite3.Connection, table: str, column: str, old: Path, new: Path) -> int:
+    """Replace the former root at the start of a column's locations; returns how many were changed."""
     changed = 0
     for before, after in ((old.as_uri(), new.as_uri()), (str(old), str(new))):
         statement = (
@@ -110,12 +113,12 @@ def _rewrite(connection: sqlite3.Connection, table: str, column: str, old: Path,
     return changed
 
 
-def _bring(connection: sqlite3.Connection, old: Path, new: Path) -> tuple[int, list[str]]:
-    """Copy files of runs and models that are at the former place alone; how many, and which were not copied and why.
+def _copy_files(connection: sqlite3.Connection, old: Path, new: Path) -> tuple[int, list[str]]:
+    """Copy files of runs and models that only the former root has; returns how many, and the skipped ones with reasons.
 
-    An earlier version of lpaint made the former folder anew, and wrote there, also for runs that have artifacts here.
+    An earlier version of lpaint recreated the former folder and wrote there, also for runs with artifacts here.
     """
-    copied, left = 0, {}
+    copied, skipped = 0, {}
     for source, unreadable in _former_files(connection, old):
         name = source.relative_to(old)
         target = new / name
@@ -123,49 +126,49 @@ def _bring(connection: sqlite3.Connection, old: Path, new: Path) -> tuple[int, l
             if unreadable:
                 raise unreadable
             if not os.path.lexists(target):
-                with replacing(target) as temporary:
+                with atomic_write(target) as temporary:
                     shutil.copyfile(source, temporary)
                 copied += 1
             elif not source.is_dir() and not filecmp.cmp(source, target):
-                left[name] = "differs here"
+                skipped[name] = "differs here"
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            left[name] = f"cannot be copied: {error.strerror or error}"
-    return copied, [f"{name} ({left[name]})" for name in sorted(left)]
+            skipped[name] = f"cannot be copied: {error.strerror or error}"
+    return copied, [f"{name} ({skipped[name]})" for name in sorted(skipped)]
 
 
 def _former_files(connection: sqlite3.Connection, old: Path) -> Iterator[tuple[Path, OSError | None]]:
-    """Files, and links to folders, of runs and models at the former place; folders that cannot be read, and why."""
-    columns = [place for place in _existing(connection) if place[0] != "experiments"]
+    """Files of runs and models at the former root, and links to folders; for unreadable folders also the error."""
+    columns = [column for column in _location_columns(connection) if column[0] != "experiments"]
     locations = {row[0] for table, column in columns for row in connection.execute(f"SELECT {column} FROM {table}")}
     for location in sorted(filter(None, locations)):
-        top = _local(location)
+        top = _local_path(location)
         if top is None or not top.is_relative_to(old):
             continue
         errors: list[OSError] = []
         for folder, folders, files in os.walk(top, onerror=errors.append):
             yield from ((Path(folder, name), None) for name in files if not is_partial(Path(name)))
             yield from ((link, None) for name in folders if (link := Path(folder, name)).is_symlink())
-        # A run without artifacts has no folder.
+        # Runs without artifacts have no folder.
         absent = (errno.ENOENT, errno.ENOTDIR)
         yield from ((Path(error.filename), error) for error in errors if error.errno not in absent)
 
 
-def _listed(left: list[str]) -> str:
-    more = len(left) - _NAMED
-    return ", ".join(left[:_NAMED]) + (f", and {more} more" if more > 0 else "")
+def _format_skipped(skipped: list[str]) -> str:
+    more = len(skipped) - _MAX_LISTED
+    return ", ".join(skipped[:_MAX_LISTED]) + (f", and {more} more" if more > 0 else "")
 
 
-def _local(location: str) -> Path | None:
-    """The folder that a location names; None for what is on a server."""
+def _local_path(location: str) -> Path | None:
+    """The folder of a location; None if it is on a server."""
     if location.startswith("file:"):
         return Path(url2pathname(urlsplit(location).path))
     return Path(location) if location.startswith("/") else None
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether both are one folder, which may have several names."""
+def _is_same_path(one: Path, other: Path) -> bool:
+    """Whether both paths refer to one file or folder, which may have several names."""
     try:
         return one.samefile(other)
     except OSError:

@@ -1,1 +1,1 @@
-"""What every training shares: device, precision, threads, layers, optimiser steps, weights, checkpoints, processes."""
+"""What all trainings share: device, precision, threads, layers, optimizer steps, weights, checkpoints, processes."""

@@ -1,11 +1,10 @@
-"""Checkpoints of a training, in a folder of its own (see ``lpaint.runtime.resume``).
+"""Checkpoints of a training, in the training's resume folder (see ``lpaint.runtime.resume``).
 
-A checkpoint appears whole or not at all, its checksum is part of its name, and the one before it is kept: whatever
-happens to a process or a file, there is a good one to go on from.
+Writing a checkpoint is atomic, its checksum is part of its name, and the previous checkpoint is kept. So a killed
+process or a damaged file leaves at least one good checkpoint.
 """
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -16,11 +15,11 @@ from typing import Any
 
 import torch
 
-from lpaint.errors import TrainingError
-from lpaint.files import replacing
+from lpaint.errors import TrainingError, one_line
+from lpaint.files import atomic_write
 from lpaint.runtime.messages import notify
 from lpaint.runtime.provenance import digest_file, git_commit
-from lpaint.runtime.resume import resume_folder, take_note
+from lpaint.runtime.resume import resume_folder, write_about
 from lpaint.training.restore import MisfitError
 
 _NAME = re.compile(r"checkpoint-(\d{6})-([0-9a-f]{16})\.pt")
@@ -28,12 +27,12 @@ _KEPT = 2
 
 
 class CheckpointManager:
-    """The checkpoints of one training in their own folder.
+    """Saves and restores the checkpoints of one training.
 
     Args:
-        directory: the folder, made at the first save.
-        stage: the stage whose training it is.
-        key: the configuration (JSON values) that its checkpoints must have been made with.
+        directory: the folder of the checkpoints; the first save creates it.
+        stage: the stage that trains.
+        key: the training's configuration (JSON values); checkpoints of another configuration are refused.
     """
 
     def __init__(self, directory: Path, stage: str = "", key: dict[str, Any] | None = None) -> None:
@@ -41,46 +40,49 @@ class CheckpointManager:
 
     @property
     def checkpoints(self) -> list[Path]:
-        """Files, the newest first."""
+        """The checkpoint files, newest first."""
         found = (path for path in self.directory.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name))
         return sorted(found, reverse=True)
 
     def save(self, state: dict[str, Any], note: str = "") -> None:
-        """Add a checkpoint of ``state`` (tensors, numbers, strings, lists and mappings of them); the two newest stay.
+        """Write a checkpoint and keep the two newest.
 
-        ``note`` tells people how far the training is.
+        Args:
+            state: tensors, numbers, strings, and lists and mappings of them.
+            note: how far the training is, for ``lpaint resume list``.
 
         Raises:
-            TrainingError: it cannot be written, for want of space say; those that were there are left alone.
+            TrainingError: the checkpoint cannot be written, e.g. on a full disk; earlier checkpoints are kept.
         """
-        before = self.checkpoints
-        serial = 1 + (_serial(before[0]) if before else 0)
+        earlier = self.checkpoints
+        serial = 1 + (_serial(earlier[0]) if earlier else 0)
         commit = git_commit()
         fresh = self.directory / "fresh.pt"
         try:
-            with replacing(fresh) as temporary:
+            with atomic_write(fresh) as temporary:
                 torch.save({"key": json.dumps(self.key, sort_keys=True), "commit": commit, "state": state}, temporary)
             fresh.replace(self.directory / f"checkpoint-{serial:06d}-{digest_file(fresh)[:16]}.pt")
-            for old in before[_KEPT - 1 :]:
+            for old in earlier[_KEPT - 1 :]:
                 old.unlink()
-            take_note(self.directory, self.stage, self.key, note)
+            write_about(self.directory, self.stage, self.key, note)
         except (OSError, RuntimeError) as error:
-            # torch reports a full disk as a RuntimeError of its file format.
-            full = not os.statvfs(self.directory if self.directory.exists() else Path()).f_bavail
+            # torch reports a full disk as a RuntimeError about its file format.
+            full = not shutil.disk_usage(self.directory if self.directory.exists() else Path()).free
             reason = "the disk is full" if full else _first_sentence(error)
             raise TrainingError(
                 f"{self.directory}: no checkpoint can be written there ({reason}); make room or mend the folder"
             ) from None
 
     def restore(self, load: Callable[[dict[str, Any]], object]) -> bool:
-        """Hand the states of good checkpoints to ``load``, the newest first, until one fits; whether there was one.
+        """Load the newest checkpoint that is intact and fits; returns whether there was any checkpoint.
 
-        Tensors are on the CPU, mapped from the file; ``load`` copies what it keeps. It raises ``MisfitError`` for a
-        state that was saved by code that kept other things. Such a checkpoint, and a damaged one, is passed over with a
-        sentence on stderr.
+        Args:
+            load: called with the state. Its tensors are on the CPU and mapped from the file, so ``load`` must copy
+                them. It raises ``MisfitError`` for a state of another structure. Such checkpoints and damaged ones are
+                skipped with a message on stderr.
 
         Raises:
-            TrainingError: none that is there can be used, or one is of another configuration.
+            TrainingError: no checkpoint can be used, or one is of another configuration.
         """
         problem = ""
         for path in self.checkpoints:
@@ -101,14 +103,14 @@ class CheckpointManager:
         return False
 
     def clear(self) -> None:
-        """Remove the folder: the training is finished and its result is written."""
+        """Remove the folder, after the training's result is written."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _check(self, path: Path, content: dict[str, Any]) -> None:
         if content["key"] != json.dumps(self.key, sort_keys=True):
-            other = _difference("", json.loads(content["key"]), json.loads(json.dumps(self.key)))
+            difference = _difference("", json.loads(content["key"]), json.loads(json.dumps(self.key)))
             raise TrainingError(
-                f"{path}: is the checkpoint of another training, which differs in {other}; lpaint resume clean "
+                f"{path}: is the checkpoint of another training, which differs in {difference}; lpaint resume clean "
                 f"{self.directory.name} starts over"
             )
         now = git_commit()
@@ -119,19 +121,19 @@ class CheckpointManager:
 
 
 @contextmanager
-def open_checkpoints(stage: str, key: dict[str, Any], owns: bool = True) -> Iterator[CheckpointManager]:
-    """The resume state for ``stage`` under a configuration ``key``; see ``lpaint.runtime.resume.resume_folder``."""
-    with resume_folder(stage, key, owns=owns) as directory:
+def open_checkpoints(stage: str, key: dict[str, Any], is_main: bool = True) -> Iterator[CheckpointManager]:
+    """The checkpoints of ``stage`` with the configuration ``key``, in its ``resume_folder``, locked while in use."""
+    with resume_folder(stage, key, is_main=is_main) as directory:
         yield CheckpointManager(directory, stage, key)
 
 
 def generator_state(generator: torch.Generator) -> torch.Tensor:
-    """A generator's state, to be put into a checkpoint."""
+    """A generator's state for a checkpoint, on the CPU."""
     return generator.get_state()
 
 
 def restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:
-    """Set a generator to ``state``; generator states live on the CPU whatever the device."""
+    """Set a generator to ``state``."""
     generator.set_state(state.cpu())
 
 
@@ -141,7 +143,7 @@ def _serial(path: Path) -> int:
 
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """A checkpoint's content, or None and what is wrong with it."""
+    """A checkpoint's content and "", or None and a message on what is wrong."""
     try:
         if not path.stem.endswith(digest_file(path)[:16]):
             return None, f"{path}: the checkpoint is damaged (its checksum is not that in its name)"
@@ -151,19 +153,19 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
     except MemoryError:
         raise
     except Exception as error:
-        # On damaged bytes torch raises whatever it stumbles over: IndexError, UnicodeDecodeError, and so on.
+        # On damaged bytes torch raises many types of errors: IndexError, UnicodeDecodeError, and so on.
         return None, f"{path}: the checkpoint is damaged ({_first_sentence(error)})"
     return content, ""
 
 
 def _first_sentence(error: Exception) -> str:
-    """What is wrong, on one line; what torch says after it is advice on how to switch its checks off."""
-    return " ".join(str(error).split(". ")[0].split())[:200] or type(error).__name__
+    """The error's first sentence. In torch's messages advice follows it on how to switch its checks off."""
+    return one_line(error).split(". ")[0]
 
 
-def _difference(prefix: str, theirs: Any, ours: Any) -> str:
-    """The first setting in which two configurations differ, with both values."""
-    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
-        return f"{prefix} ({theirs} there, {ours} here)"
-    name = next(name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name))
-    return _difference(f"{prefix}.{name}".lstrip("."), theirs.get(name), ours.get(name))
+def _difference(prefix: str, saved: Any, current: Any) -> str:
+    """The name of the first setting in which two configurations differ, and both values."""
+    if not (isinstance(saved, dict) and isinstance(current, dict)):
+        return f"{prefix} ({saved} there, {current} here)"
+    name = next(name for name in sorted({*saved, *current}) if saved.get(name) != current.get(name))
+    return _difference(f"{prefix}.{name}".lstrip("."), saved.get(name), current.get(name))

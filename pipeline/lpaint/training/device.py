@@ -1,12 +1,11 @@
-"""What a stage computes on: device, precision, threads, compilation. Chosen by capability, never by a clock.
+"""Choice of device, precision, threads and compilation, by the machine's capabilities and never by timing.
 
-The same machine must always choose the same, or a resumed training would not be the same training.
+One machine must always get the same choices, so that a resumed training continues exactly as it began.
 """
 
 import importlib
 import json
 import os
-import resource
 import shutil
 import sys
 import sysconfig
@@ -17,18 +16,18 @@ from typing import Any
 
 import torch
 
-from lpaint.errors import DeviceError
+from lpaint.errors import DeviceError, one_line
 from lpaint.files import write_json
 from lpaint.runtime.params import Base
 from lpaint.training.threads import share_cores
 
-# In a folder of resume state: the threads that its training began with.
-_THREADS = "threads.json"
+# File in a resume folder: the number of threads that the training began with.
+_THREADS_FILE = "threads.json"
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The resolved choices of ``params.base``; ``as_dict`` goes into checkpoints and tracked runs."""
+    """The device settings of ``params.base`` with ``auto`` resolved for this machine."""
 
     device: str
     precision: str
@@ -41,7 +40,7 @@ class Compute:
         return torch.device(self.device)
 
     def autocast(self) -> Any:
-        """Context in which networks run: bfloat16 autocast, or nothing for fp32."""
+        """Context for the forward pass of networks: bfloat16 autocast, or no change for fp32."""
         if self.precision == "bf16":
             return torch.autocast(self.device, torch.bfloat16)
         return nullcontext()
@@ -50,33 +49,33 @@ class Compute:
         return asdict(self)
 
     def key(self, base: Base) -> dict[str, Any]:
-        """What of this decides which training it is: the threads asked for, 0 = all cores, not the cores found."""
+        """The part of a training's key: ``threads`` as requested (0 = all cores), not as resolved for this machine."""
         return self.as_dict() | {"threads": base.threads}
 
 
 def choose_compute(base: Base) -> Compute:
-    """Resolve ``auto`` against this machine, set torch's thread count and take this process's GPU.
+    """Resolve ``auto`` for this machine, set torch's thread count and select this process's GPU.
 
-    The processes that ``torchrun`` starts on a machine share its cores, and each has a GPU of its own.
+    Processes that ``torchrun`` starts on one machine share its cores; each has a GPU of its own.
 
     Raises:
-        DeviceError: ``base.device`` is ``cuda`` and no CUDA device answers, or there are more processes than GPUs.
+        DeviceError: ``base.device`` is ``cuda`` and torch finds no GPU, or there are more processes than GPUs.
     """
     has_cuda = torch.cuda.is_available()
     if base.device == "cuda" and not has_cuda:
         raise DeviceError(f"base.device is cuda, but {cuda_problem()}; set base.device to auto or cpu")
     device = "cuda" if has_cuda and base.device != "cpu" else "cpu"
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if base.threads or beside > 1:
-        torch.set_num_threads(base.threads or max(1, _cores() // beside))
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if base.threads or local_ranks > 1:
+        torch.set_num_threads(base.threads or max(1, _cores() // local_ranks))
     share_cores(torch.get_num_threads())
     if device == "cuda":
-        _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+        _select_gpu(int(os.environ.get("LOCAL_RANK", "0")))
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = not base.deterministic
     if base.deterministic:
-        # cuBLAS is deterministic with a workspace of fixed size only; it reads this when it is first used.
+        # cuBLAS is deterministic only with a workspace of fixed size; it reads this variable at its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(base.deterministic)
     precision = base.precision
@@ -86,23 +85,23 @@ def choose_compute(base: Base) -> Compute:
     return Compute(device, precision, torch.get_num_threads(), compiles, base.deterministic)
 
 
-def keep_threads(compute: Compute, folder: Path, resumes: bool) -> Compute:
-    """The training's own threads: of its resume ``folder`` if it ``resumes``, else this machine's, kept there.
+def restore_threads(compute: Compute, folder: Path, resuming: bool) -> Compute:
+    """Use the thread count saved in the resume ``folder`` if ``resuming``, else save this machine's count there.
 
-    Another number would add in another order, and the resumed training would not be the same.
+    Sums are rounded differently with another number of threads, so the resumed training would not be the same.
     """
-    kept = folder / _THREADS
-    if not (resumes and kept.exists()):
-        write_json(kept, {"threads": compute.threads})
+    path = folder / _THREADS_FILE
+    if not (resuming and path.exists()):
+        write_json(path, {"threads": compute.threads})
         return compute
-    threads = int(json.loads(kept.read_text(encoding="utf-8"))["threads"])
+    threads = int(json.loads(path.read_text(encoding="utf-8"))["threads"])
     if threads != compute.threads:
         print(f"threads: {threads}, as the training began, not {compute.threads}", flush=True)
-    return use_threads(compute, threads)
+    return set_threads(compute, threads)
 
 
-def use_threads(compute: Compute, threads: int) -> Compute:
-    """Compute with another number of threads than was chosen."""
+def set_threads(compute: Compute, threads: int) -> Compute:
+    """Set torch's thread count and return ``compute`` with it."""
     if threads != compute.threads:
         torch.set_num_threads(threads)
         share_cores(threads)
@@ -110,7 +109,7 @@ def use_threads(compute: Compute, threads: int) -> Compute:
 
 
 def describe_compute(base: Base, compute: Compute) -> str:
-    """What a stage computes on, for its output: every choice, and why where ``auto`` had to do without something."""
+    """All choices on one line for a stage's output, with the reasons where ``auto`` found something missing."""
     missing = cuda_problem() if base.device == "auto" and compute.device == "cpu" else ""
     device = "the GPU" if compute.device == "cuda" else "the CPU"
     compiled = "compiled" if compute.compile else "not compiled"
@@ -129,28 +128,28 @@ def cuda_problem() -> str:
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
-        # Its first sentence is the reason; the others are advice and links.
-        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        # The first sentence is the reason; the others are advice and links.
+        reason = one_line(error).partition(". ")[0].rstrip(".")
         return f"torch {torch.__version__} finds no GPU ({reason})"
     return f"torch {torch.__version__} finds no GPU"
 
 
 def compile_problem(device: str) -> str:
-    """What torch.compile lacks here; empty if it has all.
+    """Why torch.compile cannot work here; empty if it can.
 
-    For CUDA it writes Triton kernels, and Triton compiles its launchers in C; for the CPU it writes C++.
-    Both are Python modules and include Python.h.
+    For CUDA it generates Triton kernels, whose launchers are compiled as C; for the CPU it generates C++. Both are
+    Python modules and need Python.h.
     """
     if device == "cuda":
         try:
             importlib.import_module("triton")
         except Exception as error:
-            # A Triton that does not fit the machine fails in many ways.
-            return f"Triton cannot be imported: {' '.join(str(error).split())[:100]}"
+            # A Triton that does not fit the machine raises many types of errors.
+            return f"Triton cannot be imported: {one_line(error)}"
         language, variable, names = "C", "CC", ["gcc", "clang"]
     else:
         language, variable, names = "C++", "CXX", ["clang++" if sys.platform == "darwin" else "g++"]
-    # As Triton and torch do: the variable alone counts where it is set.
+    # Like Triton and torch: if the variable is set, no other compiler is tried.
     named = os.environ.get(variable)
     if not any(shutil.which(name) for name in ([named] if named else names)):
         return f"no {language} compiler: {f'{variable} is {named}' if named else ' or '.join(names) + ' is not there'}"
@@ -159,22 +158,25 @@ def compile_problem(device: str) -> str:
 
 
 def peak_memory() -> float:
-    """The most memory that this process has had resident so far, MiB."""
+    """Peak resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux's getrusage counts what the parent had when it started this process.
+        # Linux's getrusage includes the parent's memory at the time of the fork.
         line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
+    # Not on Windows.
+    import resource
+
     # In bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _take_gpu(process: int) -> None:
+def _select_gpu(process: int) -> None:
     found = torch.cuda.device_count()
     if process >= found:
         raise DeviceError(

@@ -1,6 +1,6 @@
-"""Optimizer steps: Adam, gradients with respect to selected parameters, and Polyak averages of networks.
+"""Adam, optimizer steps on selected parameters, and Polyak averages of networks.
 
-Callers use these functions through the module, ``optim.optimizer_step(...)``, so that a benchmark can replace them.
+Callers use these functions through the module, as ``optim.optimizer_step(...)``, so that a benchmark can replace them.
 """
 
 import copy
@@ -24,12 +24,12 @@ def optimizer_step(
 ) -> Tensor:
     """Minimise a scalar ``loss`` by one optimizer step on ``parameters``; returns the gradient norm before clipping.
 
-    Gradients are computed for ``parameters`` only: other networks that the loss passes through get none. Gradients are
-    averaged over all ranks of a training, then scaled down to the norm ``max_norm`` if that is above 0.
+    Gradients are computed for ``parameters`` only, not for other networks that the loss passes through. They are
+    averaged over all ranks, then clipped to the norm ``max_norm`` if that is above 0.
     """
     gradients = distributed.average_gradients(torch.autograd.grad(loss, parameters))
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        # torch's fused Adam on the CPU pairs elements by their order in memory and ignores the strides.
+        # torch's fused Adam on the CPU ignores strides, so gradient and parameter need the same memory layout.
         same = gradient.stride() == parameter.stride()
         parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
     norm = nn.utils.clip_grad_norm_(parameters, max_norm if max_norm else float("inf"))
@@ -38,20 +38,20 @@ def optimizer_step(
 
 
 @torch.no_grad()
-def polyak_update(average: nn.Module, online: nn.Module, rate: float, *, buffers: bool = True) -> None:
-    """Move the parameters of ``average`` towards those of ``online``: average += rate * (online - average).
+def polyak_update(ema: nn.Module, online: nn.Module, rate: float, *, buffers: bool = True) -> None:
+    """Move the parameters of ``ema`` towards those of ``online``: ema += rate * (online - ema).
 
     ``buffers``: also copy the buffers, such as the running statistics of batch norm.
     """
-    torch._foreach_lerp_(list(average.parameters()), list(online.parameters()), rate)
+    torch._foreach_lerp_(list(ema.parameters()), list(online.parameters()), rate)
     if buffers:
-        copy_buffers(average, online)
+        copy_buffers(ema, online)
 
 
 def copy_buffers(target: nn.Module, source: nn.Module) -> None:
     """Copy the buffers of ``source`` into ``target``, a network of the same structure."""
-    for mine, theirs in zip(target.buffers(), source.buffers(), strict=True):
-        mine.copy_(theirs)
+    for buffer, value in zip(target.buffers(), source.buffers(), strict=True):
+        buffer.copy_(value)
 
 
 def frozen_copy(network: Network) -> Network:

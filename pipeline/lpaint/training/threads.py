@@ -1,14 +1,14 @@
-"""How torch's CPU threads wait for each other, so that a training shares its cores with other processes.
+"""Lets a training share CPU cores with other processes, by changing how torch's threads wait for each other.
 
-Two things wait without giving up the core, and make a training many times slower on a busy machine:
+Two kinds of spinning make a training many times slower on a busy machine:
 
-- oneDNN's weight gradient of a convolution has barriers inside, several for each image, that spin until the last
-  thread arrives. ``share_cores`` computes this gradient with one thread, and a large one in parts of the batch.
-- libgomp's barriers spin for milliseconds. That is fastest while the cores are free: waking a thread takes longer than
-  most pauses. libgomp spins for microseconds only while it manages more threads than there are cores. ``share_cores``
-  starts a watcher that brings this about, by a team of sleeping threads, while this process queues for cores.
+- oneDNN's weight gradient of a convolution has several barriers for each image, which spin until the last thread
+  arrives. ``share_cores`` computes this gradient with one thread; a large one in parts of the batch, a thread each.
+- libgomp's barriers spin for milliseconds. This is fastest while cores are free, because waking a thread takes longer
+  than most waits. libgomp spins for microseconds only if it manages more threads than there are cores. ``share_cores``
+  starts a monitor thread that adds sleeping threads while this process waits for cores.
 
-The watcher changes how threads wait, never how many compute or what they compute.
+The monitor changes how threads wait, never how many compute or what they compute.
 """
 
 import ctypes
@@ -24,30 +24,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What a user sets to choose a waiting policy; the watcher leaves it alone then.
-POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-# Multiplications that are worth a thread of their own: about a millisecond.
-_PART = 1 << 27
+# Variables with which the user chooses how threads wait; if one is set, the monitor is not started.
+WAIT_POLICY_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+# Least number of multiplications for a thread of its own: about a millisecond of work.
+_MIN_WORK = 1 << 27
+# Seconds between two measurements of the monitor.
 _INTERVAL = 0.2
-# Seconds of queueing for a core per second, over all threads, above which the machine is busy.
+# The machine is busy above this waiting time for cores, in seconds per second, summed over all threads.
 _BUSY = 0.2
-# Looks after which a throttle is tried without. Sleeping threads queue behind each other even on a free machine, so
-# only spinning ones tell whether others compete.
-_TRIAL = 25
+# Measurements after which the throttle is switched off for a trial. Throttled threads wait behind each other even on a
+# free machine, so only spinning threads show whether other processes compete.
+_TRIAL_INTERVAL = 25
 
 
 def share_cores(threads: int) -> None:
-    """Let ``threads`` CPU threads of torch get on beside other processes. Needs libgomp; elsewhere it does nothing."""
+    """Make torch's ``threads`` CPU threads share cores with other processes. Does nothing without libgomp."""
     runtime = _libgomp()
     if runtime is None:
         return
     _replace_weight_gradient()
-    if threads > 1 and not any(name in os.environ for name in POLICIES):
-        _watch()
+    if threads > 1 and not any(name in os.environ for name in WAIT_POLICY_VARIABLES):
+        _start_monitor()
 
 
 class Throttle:
-    """Makes libgomp's barriers give up their core after microseconds, from ``on`` to ``off``."""
+    """Between ``on`` and ``off`` libgomp's barriers yield their core after microseconds."""
 
     def __init__(self) -> None:
         self._end: threading.Event | None = None
@@ -55,22 +56,22 @@ class Throttle:
 
     @property
     def active(self) -> bool:
-        """Whether barriers are throttled."""
+        """Whether the throttle is on."""
         return self._end is not None
 
     def on(self) -> None:
-        """Have libgomp manage more threads than there are cores; the added ones sleep.
+        """Add sleeping threads, so that libgomp manages more threads than there are cores.
 
-        Where so many threads cannot be had it does nothing: libgomp would end the process.
+        Does nothing if the system cannot start so many threads: libgomp would end the process.
         """
-        if self._end is None and _can_start(_team()):
+        if self._end is None and _can_start(_team_size()):
             self._end, ready = threading.Event(), threading.Event()
             self._thread = threading.Thread(target=_hold_team, args=(ready, self._end), daemon=True)
             self._thread.start()
             ready.wait()
 
     def off(self) -> None:
-        """End the added threads: libgomp discards a team whose first thread ends."""
+        """End the added threads: libgomp removes a team whose first thread ends."""
         if self._end is not None and self._thread is not None:
             self._end.set()
             self._thread.join()
@@ -78,10 +79,10 @@ class Throttle:
 
 
 def queueing_seconds() -> float:
-    """How long the process's other threads have been ready to run but had no core; 0 where the system does not say."""
-    total, mine = 0, str(threading.get_native_id())
+    """Seconds that this process's other threads were ready to run but had no core; 0 if the system does not say."""
+    total, current = 0, str(threading.get_native_id())
     for task in Path("/proc/self/task").glob("*/schedstat"):
-        if task.parent.name == mine:
+        if task.parent.name == current:
             continue
         try:
             total += int(task.read_text(encoding="ascii").split()[1])
@@ -93,14 +94,14 @@ def queueing_seconds() -> float:
 def _hold_team(ready: threading.Event, end: threading.Event) -> None:
     runtime = _libgomp()
     assert runtime is not None
-    nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)  # free(NULL): a body that does nothing
-    runtime.GOMP_parallel(nothing, None, ctypes.c_uint(_team()), ctypes.c_uint(0))
+    no_op = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)  # free(NULL) does nothing
+    runtime.GOMP_parallel(no_op, None, ctypes.c_uint(_team_size()), ctypes.c_uint(0))
     ready.set()
     end.wait()
 
 
-def _team() -> int:
-    """One thread more than libgomp counts cores: those that this process may run on."""
+def _team_size() -> int:
+    """One more than the cores that this process may use, which is libgomp's count of cores."""
     return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -122,36 +123,36 @@ def _can_start(count: int) -> bool:
 
 
 @cache
-def _watch() -> None:
-    threading.Thread(target=_watch_queue, name="lpaint-watch-cores", daemon=True).start()
+def _start_monitor() -> None:
+    threading.Thread(target=_monitor, name="lpaint-monitor-cores", daemon=True).start()
 
 
-def _watch_queue() -> None:
-    throttle, looks = Throttle(), 0
+def _monitor() -> None:
+    throttle, measurements = Throttle(), 0
     queued, then = queueing_seconds(), time.monotonic()
     while True:
         time.sleep(_INTERVAL)
-        waited, now = queueing_seconds(), time.monotonic()
-        busy = waited - queued > _BUSY * (now - then)
-        queued, then = waited, now
-        looks += 1
+        queued_now, now = queueing_seconds(), time.monotonic()
+        busy = queued_now - queued > _BUSY * (now - then)
+        queued, then = queued_now, now
+        measurements += 1
         if throttle.active:
-            if looks >= _TRIAL:
+            if measurements >= _TRIAL_INTERVAL:
                 throttle.off()
         elif busy:
             throttle.on()
-            looks = 0
+            measurements = 0
 
 
 @cache
 def _libgomp() -> ctypes.CDLL | None:
-    """The OpenMP runtime that torch has loaded, if it is GNU's."""
+    """torch's OpenMP runtime if it is GNU's, else None."""
     try:
         runtime = ctypes.CDLL(None)
         _ = runtime.GOMP_parallel, runtime.omp_set_num_threads
     except (AttributeError, OSError, TypeError):
         return None
-    # LLVM's runtime has these names, too.
+    # LLVM's runtime has these functions too.
     return None if hasattr(runtime, "__kmpc_fork_call") else runtime
 
 
@@ -163,33 +164,33 @@ def _replace_weight_gradient() -> torch.library.Library:
 
 
 @cache
-def _helpers(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "lpaint-gradient", initializer=_compute_alone)
+def _gradient_pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "lpaint-gradient", initializer=_use_one_thread)
 
 
-def _compute_alone() -> None:
-    torch.get_num_threads()  # makes torch set this thread up, which it does once
+def _use_one_thread() -> None:
+    torch.get_num_threads()  # torch initialises the calling thread once; later it would reset the count below
     _set_own_threads(1)
 
 
 def _set_own_threads(threads: int) -> None:
-    """Threads of the calling thread's operations; ``torch.set_num_threads`` would rebuild other pools at every call."""
+    """Set the calling thread's OpenMP threads. ``torch.set_num_threads`` would rebuild other pools at each call."""
     runtime = _libgomp()
     assert runtime is not None
     runtime.omp_set_num_threads(ctypes.c_int(threads))
 
 
-def _original(*arguments: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    # Called in this way it releases the GIL.
+def _torch_backward(*arguments: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    # This way of calling it releases the GIL.
     key = torch._C.DispatchKey.CompositeExplicitAutograd
-    found: tuple[Tensor | None, Tensor | None, Tensor | None]
-    found = torch.ops.aten.convolution_backward.default._op_dk(key, *arguments)
-    return found
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None]
+    gradients = torch.ops.aten.convolution_backward.default._op_dk(key, *arguments)
+    return gradients
 
 
 def _convolution_backward(
     gradient: Tensor,
-    seen: Tensor,
+    input: Tensor,
     weight: Tensor,
     bias_sizes: Sequence[int] | None,
     stride: Sequence[int],
@@ -198,32 +199,33 @@ def _convolution_backward(
     transposed: bool,
     output_padding: Sequence[int],
     groups: int,
-    wanted: Sequence[bool],
+    output_mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """aten::convolution_backward: the input's gradient with all threads, the weights' without barriers."""
+    """aten::convolution_backward: the input's gradient with all threads, the weight's and bias's without barriers."""
     settings = (bias_sizes, stride, padding, dilation, transposed, output_padding, groups)
     threads = torch.get_num_threads()
-    if threads == 1 or not wanted[1]:
-        return _original(gradient, seen, weight, *settings, wanted)
-    of_seen = _original(gradient, seen, weight, *settings, [True, False, False])[0] if wanted[0] else None
+    if threads == 1 or not output_mask[1]:
+        return _torch_backward(gradient, input, weight, *settings, output_mask)
+    of_input = None
+    if output_mask[0]:
+        of_input = _torch_backward(gradient, input, weight, *settings, [True, False, False])[0]
     work = weight.numel() * gradient.shape[0] * gradient.shape[2:].numel()
-    parts = max(1, min(threads, work // _PART, len(seen)))
-    pairs = list(zip(gradient.chunk(parts), seen.chunk(parts), strict=True))
-    mask = [False, True, wanted[2]]
-    waiting = [
-        _helpers(threads - 1).submit(torch.no_grad()(_original), *pair, weight, *settings, mask) for pair in pairs[1:]
-    ]
+    parts = max(1, min(threads, work // _MIN_WORK, len(input)))
+    chunks = list(zip(gradient.chunk(parts), input.chunk(parts), strict=True))
+    mask = [False, True, output_mask[2]]
+    pool, backward = _gradient_pool(threads - 1), torch.no_grad()(_torch_backward)
+    futures = [pool.submit(backward, *chunk, weight, *settings, mask) for chunk in chunks[1:]]
     _set_own_threads(1)
     try:
-        found = [_original(*pairs[0], weight, *settings, mask)]
+        results = [_torch_backward(*chunks[0], weight, *settings, mask)]
     finally:
         _set_own_threads(threads)
-    found += [each.result() for each in waiting]
-    return of_seen, _sum([each[1] for each in found]), _sum([each[2] for each in found])
+    results += [future.result() for future in futures]
+    return of_input, _sum([result[1] for result in results]), _sum([result[2] for result in results])
 
 
 def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """The sum of the parts of a gradient, rounded once."""
+    """The sum of the parts of a gradient, accumulated in float32 if they are of half precision."""
     first = parts[0]
     if first is None or len(parts) == 1:
         return first

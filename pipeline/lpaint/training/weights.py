@@ -1,4 +1,4 @@
-"""Trained weights on disk: safetensors files that carry their settings, so that a file says what it is."""
+"""Weights files: safetensors with the network's settings in the metadata."""
 
 import json
 from pathlib import Path
@@ -8,22 +8,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lpaint.errors import ModelError
-from lpaint.files import replacing
+from lpaint.errors import ModelError, one_line
+from lpaint.files import atomic_write
 
 
 def save_weights(path: Path, network: nn.Module, settings: dict[str, Any]) -> None:
-    """Write a network's state and its ``settings`` (JSON values) to ``path``, atomically."""
+    """Write a network's state and ``settings`` (JSON values) to ``path``, atomically."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(state, temporary, metadata={"settings": json.dumps(settings, sort_keys=True)})
 
 
 def load_weights(path: Path, made_by: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State and settings from ``path``; ``made_by`` names the stage to run when the file is missing.
+    """State and settings from ``path``; errors name the stage ``made_by`` that writes the file.
 
     Raises:
-        ModelError: the file is missing, damaged, or carries no settings.
+        ModelError: the file is missing or damaged, or has no settings.
     """
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file; run `dvc repro {made_by}` to make it")
@@ -32,5 +32,5 @@ def load_weights(path: Path, made_by: str) -> tuple[dict[str, Tensor], dict[str,
             settings = json.loads((archive.metadata() or {})["settings"])
             return {name: archive.get_tensor(name) for name in archive.keys()}, settings  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ModelError(f"{path}: is no lpaint weights file ({reason}); run `dvc repro -f {made_by}`") from None

@@ -13,7 +13,7 @@ from PIL import Image
 from lpaint.data.decode import Picture
 from lpaint.data.sources.base import Loader, Source, sha256
 from lpaint.errors import DataError
-from lpaint.files import replacing
+from lpaint.files import atomic_write
 from lpaint.runtime.provenance import digest_file
 
 # The most pictures that a header may claim.
@@ -100,7 +100,7 @@ class ArraySource(Source):
             target = _unpacked(folder, name)
             if target.exists():
                 continue
-            with replacing(target) as temporary, temporary.open("wb") as stream:
+            with atomic_write(target) as temporary, temporary.open("wb") as stream:
                 for piece in self._stream(part):
                     stream.write(piece)
 

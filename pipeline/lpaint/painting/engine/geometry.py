@@ -6,6 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from lpaint.painting.engine.types import COLOUR, PaintingModel
+
+# Opacity maps drawn at once hold at most this many pixels: they stay in cache, and memory stays bounded.
+MAX_PIXELS = 1 << 18
+
 
 @dataclass(frozen=True)
 class Box:
@@ -19,17 +24,17 @@ class Box:
     def slices(self) -> tuple[slice, slice]:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
-    def widened(self, reach: float, height: int, width: int) -> "Box":
-        """The box grown by ``reach`` of its sides, moved and cut to lie in a height x width raster."""
-        tall = min(height, self.height + 2 * int(np.ceil(self.height * reach)))
-        wide = min(width, self.width + 2 * int(np.ceil(self.width * reach)))
+    def widened(self, overhang: float, height: int, width: int) -> "Box":
+        """The box grown on every side by a share ``overhang`` of its own, moved and cut to a height x width raster."""
+        tall = min(height, self.height + 2 * int(np.ceil(self.height * overhang)))
+        wide = min(width, self.width + 2 * int(np.ceil(self.width * overhang)))
         top = min(max(0, self.top - (tall - self.height) // 2), height - tall)
         left = min(max(0, self.left - (wide - self.width) // 2), width - wide)
         return Box(top, left, tall, wide)
 
 
 def half_overlapping_tiles(scales: Sequence[int], height: int, width: int) -> list[Box]:
-    """Tiles of every scale d, a d-th of the picture's sides each, half a tile apart."""
+    """Tiles of every scale d, half a tile apart; each has a d-th of the picture's sides."""
     boxes = []
     for scale in scales:
         tall, wide = max(1, round(height / scale)), max(1, round(width / scale))
@@ -53,17 +58,35 @@ def even_grid(divide: int, height: int, width: int) -> list[Box]:
 
 
 def pixel_coordinates(
-    frames: np.ndarray, windows: Sequence[Box], every: int = 1
+    frames: np.ndarray, windows: Sequence[Box], stride: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel centres of ``windows`` in the coordinates of ``frames`` [n, 4] (in pixels), and the pixels' size.
+    """Pixels in the coordinates of their frames, where a frame is the unit square.
 
-    ``every``: n, where the windows are of a picture of which each n-th pixel was kept.
+    Args:
+        frames: [N, 4], top, left, height and width in pixels.
+        windows: N boxes of one size, in pixels of the strided picture.
+        stride: every how many-th pixel the strided picture keeps.
+
+    Returns:
+        Centres of rows [N, h] and of columns [N, w], and the pixel size [N, 2].
     """
-    rows = np.array([np.arange(w.top, w.top + w.height) for w in windows]) * every + 0.5
-    columns = np.array([np.arange(w.left, w.left + w.width) for w in windows]) * every + 0.5
+    rows = np.array([np.arange(w.top, w.top + w.height) for w in windows]) * stride + 0.5
+    columns = np.array([np.arange(w.left, w.left + w.width) for w in windows]) * stride + 0.5
     rows = (rows - frames[:, :1]) / frames[:, 2:3]
     columns = (columns - frames[:, 1:2]) / frames[:, 3:4]
-    return rows.astype(np.float32), columns.astype(np.float32), (every / frames[:, 2:]).astype(np.float32)
+    return rows.astype(np.float32), columns.astype(np.float32), (stride / frames[:, 2:]).astype(np.float32)
+
+
+def paint_windows(model: PaintingModel, values: np.ndarray, frames: np.ndarray, height: int, width: int) -> list[Box]:
+    """Windows that hold all paint of strokes [N, P] in ``frames`` [N, 4] (pixels), cut to a height x width raster."""
+    if not len(values):
+        return []
+    corner, side = np.tile(frames[:, :2], 2), np.tile(frames[:, 2:], 2)
+    bounds = corner + side * model.bounds(values[:, :-COLOUR])
+    # A pixel more on each side for the soft edge.
+    low = np.clip(np.floor(bounds[:, :2]) - 1, 0, [height, width]).astype(int)
+    high = np.clip(np.ceil(bounds[:, 2:]) + 1, low, [height, width]).astype(int)
+    return [Box(*map(int, (*start, *(stop - start)))) for start, stop in zip(low, high, strict=True)]
 
 
 def bands(window: Box, pixels: int) -> Iterator[Box]:

@@ -1,4 +1,4 @@
-"""Resizing by weight matrices: a picture becomes rows @ picture @ columns.T, for any batch, in numpy alone."""
+"""Resizing by weight matrices in numpy: rows @ picture @ columns.T, for any batch."""
 
 from functools import lru_cache
 
@@ -9,9 +9,9 @@ import numpy as np
 def weights(source: int, size: int) -> np.ndarray:
     """Weights [size, source] that resize one axis of ``source`` pixels to ``size``; each row sums to 1.
 
-    Shrinking averages area (every source pixel weighs by its overlap); enlarging interpolates linearly between pixel
-    centres, holding the edge pixels. For whole ratios this equals torch's ``area`` and ``bilinear`` modes, in which
-    the agent's training resizes.
+    Shrinking averages areas: every source pixel weighs by its overlap. Enlarging interpolates linearly between pixel
+    centres and repeats the edge pixels. For whole ratios this equals torch's ``area`` and ``bilinear`` modes, with
+    which the agent's training resizes.
     """
     if size <= source:
         edges = np.arange(size + 1) * (source / size)
@@ -26,8 +26,14 @@ def weights(source: int, size: int) -> np.ndarray:
     return matrix
 
 
+def scaled_size(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width of the same aspect whose longer one is ``longest``; neither below 1."""
+    factor = longest / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
 def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize [..., h, w] float32 to [..., height, width]; see ``weights`` for how."""
+    """Resize [..., h, w] float32 to [..., height, width], with the ``weights`` of each axis."""
     if picture.shape[-2:] == (height, width):
         return picture
     rows, columns = weights(picture.shape[-2], height), weights(picture.shape[-1], width)

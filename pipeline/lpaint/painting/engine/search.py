@@ -1,49 +1,27 @@
-"""Turning pictures into strokes: the whole picture first, then tiles, with numpy and a painting model."""
+"""The search for strokes: which strokes a picture gets, in which order, within a budget."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lpaint.painting.engine.candidates import Proposals, Raster
-from lpaint.painting.engine.canvas import Easel, Painting, PaintingModel, Strokes, bounding_windows
-from lpaint.painting.engine.colour import COLOUR
-from lpaint.painting.engine.geometry import (
-    Box,
-    bands,
-    corner_and_sides,
-    even_grid,
-    half_overlapping_tiles,
-    pixel_coordinates,
-)
-
-__all__ = [
-    "EFFORT",
-    "Painting",
-    "PaintingModel",
-    "Strokes",
-    "draw_strokes",
-    "episode_strokes",
-    "judged_budgets",
-    "paint_as_trained",
-    "paint_by_error",
-    "paint_grid",
-]
+from lpaint.painting.engine.candidates import CandidatePool, Raster
+from lpaint.painting.engine.canvas import CanvasBatch
+from lpaint.painting.engine.geometry import MAX_PIXELS, Box, corner_and_sides, even_grid, half_overlapping_tiles
+from lpaint.painting.engine.types import COLOUR, PaintingModel, SearchResult
 
 EFFORT = 8
-# Opacity maps drawn at once hold at most this many pixels: they stay in cache, and memory stays bounded.
-_PIXELS_AT_ONCE = 1 << 18
-# Proposals for a large picture are judged by every n-th pixel, of which this many remain on the longer side.
-_JUDGED_SIDE = 256
-# Tiles are at least so many pixels of what proposals are judged on, and at most so many fit into a side.
-_LEAST_TILE, _FINEST = 4, 64
-# Tiles that the model is asked about at once.
-_ASKED_AT_ONCE = 128
-# A painter that asks about many tiles paints, of their strokes, only those whose gain is this share of the best's, ...
-_SELECTIVITY = 0.7
-# ... and asks again after one stroke for so many tiles.
-_TILES_A_STROKE = 4
-# Tiles in a row that may have nothing to offer before a picture is taken to be finished.
-_PATIENCE = 256
+# Candidates for a large picture are compared on every n-th pixel, of which this many remain on the longer side.
+_RASTER_SIDE = 256
+# A tile has at least this many pixels of the raster on its shorter side, and the finest scale is at least this one.
+_MIN_TILE, _FINEST_SCALE = 4, 64
+# Tiles for which strokes are proposed in one call of the model.
+_PROPOSAL_BATCH = 128
+# With an effort above 1, only strokes whose gain is at least this share of the best gain are painted in a round, ...
+_MIN_GAIN_SHARE = 0.7
+# ... and a round ends after one stroke for every so many tiles.
+_TILES_PER_STROKE = 4
+# A picture is finished once this many tiles in a row had no stroke that helps.
+_MAX_FAILED_TILES = 256
 
 
 def episode_strokes(model: PaintingModel) -> int | None:
@@ -51,10 +29,10 @@ def episode_strokes(model: PaintingModel) -> int | None:
     return model.max_steps * model.bundle if model.protocol == "episode" else None
 
 
-def judged_budgets(model: PaintingModel, budgets: Sequence[int]) -> list[int]:
-    """The stroke budgets that the model can be judged at, ascending.
+def budgets_within_episode(model: PaintingModel, budgets: Sequence[int]) -> list[int]:
+    """The stroke budgets at which the model can be evaluated, ascending.
 
-    Those up to the end of its episode, or that end itself if all are beyond it; all of them if it searches.
+    Those up to the end of its episode, or that end itself if all are beyond it; all of them if the model searches.
     """
     most = episode_strokes(model)
     if most is None:
@@ -62,164 +40,73 @@ def judged_budgets(model: PaintingModel, budgets: Sequence[int]) -> list[int]:
     return sorted({budget for budget in budgets if budget <= most}) or [most]
 
 
-def paint_as_trained(
+def paint(
     model: PaintingModel,
     target: np.ndarray,
     budgets: Sequence[int],
     on_progress: Callable[[int], None] | None = None,
     effort: int = EFFORT,
     background: tuple[float, float, float] | None = None,
-) -> Painting:
+) -> SearchResult:
     """Paint pictures within a budget of strokes by the protocol that the model was trained for.
 
     ``model.protocol`` is one of:
 
-    - ``search``: ``paint_by_error``.
+    - ``search``: ``paint_by_search``.
     - ``episode``: the published episode (Huang et al. 2019). At each of ``max_steps`` steps the model sees the whole
-      picture and the step as a share of ``max_steps``, and all strokes of its bundle are laid in order. No stroke is
-      left out or moved, since a stroke may prepare others. A budget beyond the episode's end goes on by search.
+      picture and the step as a share of ``max_steps``, and all strokes of its bundle are applied in order. No stroke is
+      left out or moved, since a stroke may prepare others. A budget beyond the episode's end is filled by search.
 
-    Args and returned value: as in ``paint_by_error``; ``effort`` matters to the search alone.
+    Args and returned value: as in ``paint_by_search``; ``effort`` matters to the search alone.
     """
-    easel = Easel.start(model, target, budgets, background)
+    canvases = CanvasBatch.bare(model, target, budgets, background)
     if model.protocol == "episode":
-        _paint_episode(model, easel, on_progress)
-    return _search(model, easel, effort, on_progress).finish()
+        _run_episode(model, canvases, on_progress)
+    return _run_search(model, canvases, effort, on_progress)
 
 
-def _paint_episode(model: PaintingModel, easel: Easel, on_progress: Callable[[int], None] | None) -> None:
-    count, _, height, width = easel.target.shape
-    whole = Box(0, 0, height, width)
-    for step in range(model.max_steps):
-        if easel.full.all():
-            return
-        strokes = easel.see(model, range(count), [whole] * count, np.full(count, step / model.max_steps))
-        for b in range(count):
-            easel.lay_all(model, b, whole, strokes[b])
-        if on_progress is not None:
-            on_progress(int(easel.used.min()))
-
-
-def paint_by_error(
+def paint_by_search(
     model: PaintingModel,
     target: np.ndarray,
     budgets: Sequence[int],
     on_progress: Callable[[int], None] | None = None,
     effort: int = EFFORT,
     background: tuple[float, float, float] | None = None,
-) -> Painting:
+) -> SearchResult:
     """Paint pictures within a budget of strokes, where the remaining error is largest.
 
-    In turns, the model is asked about the ``effort`` most promising tiles (the whole picture first), of overlapping
-    ones, half a tile apart, at every scale of the model's zoom and finer, down to a few pixels; then those strokes are
-    painted that lower the error most, of all that were proposed so far. With ``effort`` 1 nearly every stroke is
-    painted; the more tiles are asked about, the pickier is the painter, and the fewer strokes does a picture need. A
-    model that never saw tiles (zoom [1]) goes on with the whole picture. A picture is finished early where hundreds of
-    tiles in a row, the most promising ones, had no stroke to offer that helps.
+    Each round has two parts:
+
+    1. The model proposes strokes for the ``effort`` tiles with the largest expected gain: the whole picture, and tiles
+       half a tile apart at every scale of the model's zoom and finer, down to a few pixels.
+    2. The strokes that lower the error most, of all candidates so far, are painted.
+
+    With ``effort`` 1 nearly every stroke is painted. A larger effort is more selective, and a picture needs fewer
+    strokes. A model that never saw tiles (zoom [1]) sees the whole picture only. A picture is finished early once
+    ``_MAX_FAILED_TILES`` tiles in a row had no stroke that helps.
 
     Args:
-        model: the trained painter.
+        model: the trained model.
         target: [B, 3, H, W] float32 in [0, 1].
-        budgets: stroke counts at which to keep the canvases; the largest ends the painting.
+        budgets: stroke counts at which to keep the canvases; the largest one is the limit.
         on_progress: called with the least number of strokes that any picture has.
-        effort: tiles that the model is asked about before strokes are chosen.
-        background: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.start`` says.
+        effort: tiles for which strokes are proposed in each round.
+        background: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.initial_canvas`` says.
 
     Returns:
         Snapshots at each budget (fewer strokes where nothing more helped) and the strokes.
     """
-    return _search(model, Easel.start(model, target, budgets, background), effort, on_progress).finish()
+    return _run_search(model, CanvasBatch.bare(model, target, budgets, background), effort, on_progress)
 
 
-def _search(model: PaintingModel, easel: Easel, effort: int, on_progress: Callable[[int], None] | None) -> Easel:
-    """Paint the strokes that help most on canvases as they are, until every budget is used up or nothing helps."""
-    target = easel.target
-    height, width = target.shape[2:]
-    raster = Raster(height, width, max(1, max(height, width) // _JUDGED_SIDE))
-    tiles = [Box(0, 0, height, width)]
-    if len(model.zoom) > 1:
-        scales = [scale for scale in _scales(model.zoom) if min(raster.shape) >= _LEAST_TILE * scale or scale == 2]
-        tiles += half_overlapping_tiles(scales, height, width)
-    windows = [raster.window(tile, model.reach) for tile in tiles]
-    how = (model.bundle, model.max_steps, model.fitted)
-    proposals = [Proposals(tiles, windows, *how) for _ in range(len(target))]
-    working, barren = set(np.flatnonzero(~easel.full).tolist()), np.zeros(len(target), int)
-    while working:
-        asked = _ask(model, easel, raster, {b: proposals[b] for b in sorted(working)}, effort)
-        for b in sorted(working):
-            laid = _paint_best(model, easel, raster, b, proposals[b], effort)
-            barren[b] = 0 if laid else barren[b] + asked[b]
-            if easel.full[b] or barren[b] > _PATIENCE or not (laid or asked[b]):
-                working.discard(b)
-        if on_progress is not None:
-            on_progress(int(easel.used.min()))
-    return easel
-
-
-def _scales(zoom: Sequence[int]) -> list[int]:
-    """The scales of the training but the first, and finer ones, each twice as fine as the one before."""
-    scales = list(zoom[1:])
-    while scales[-1] < _FINEST:
-        scales.append(2 * scales[-1])
-    return scales
-
-
-def _ask(
-    model: PaintingModel, easel: Easel, raster: Raster, proposals: dict[int, Proposals], effort: int
-) -> dict[int, int]:
-    """Ask the model about the most promising tiles of every picture; how many of each."""
-    wanted: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-    counts = {}
-    for b, proposed in proposals.items():
-        error = np.square(raster.of(easel.canvas[b]) - raster.of(easel.target[b])).sum(0)
-        chosen = proposed.next_tiles(error, effort)
-        counts[b] = len(chosen)
-        for tile in chosen:
-            box, window = proposed.tiles[tile], proposed.windows[tile]
-            wanted.setdefault((box.height, box.width, window.height, window.width), []).append((b, int(tile)))
-    for group in wanted.values():
-        for at in range(0, len(group), _ASKED_AT_ONCE):
-            part = group[at : at + _ASKED_AT_ONCE]
-            boxes = [proposals[b].tiles[tile] for b, tile in part]
-            visits = np.array([min(int(proposals[b].visits[tile]), model.max_steps - 1) for b, tile in part])
-            strokes = easel.see(model, [b for b, _ in part], boxes, visits / model.max_steps)
-            windows = [proposals[b].windows[tile] for b, tile in part]
-            alpha = _rasterise(model, strokes, raster, boxes, windows)
-            for (b, tile), values, opacity in zip(part, strokes, alpha, strict=True):
-                canvas, target = (raster.of(images[b]) for images in (easel.canvas, easel.target))
-                proposals[b].put(tile, values, opacity, canvas, target)
-    return counts
-
-
-def _paint_best(model: PaintingModel, easel: Easel, raster: Raster, b: int, proposals: Proposals, effort: int) -> int:
-    """Paint the proposed strokes that help picture ``b`` most; how many."""
-    canvas, target = (raster.of(images[b]) for images in (easel.canvas, easel.target))
-    laid, enough = 0, 0.0
-    while laid < max(model.bundle, effort // _TILES_A_STROKE) and not easel.full[b]:
-        tile, k, gain = proposals.best(canvas, target)
-        if gain <= enough:
-            break
-        enough = max(enough, gain * _SELECTIVITY) if effort > 1 else 0.0
-        window, alpha = proposals.windows[tile], proposals.alpha(tile, k)
-        values = proposals.take(tile, k)
-        if raster.thin == 1:
-            kept = easel.lay(model, b, proposals.tiles[tile], values, window, alpha)
-        else:
-            kept = easel.draw_and_lay(model, b, proposals.tiles[tile], values[None])
-        if kept:
-            proposals.painted(tile, k)
-            laid += 1
-    return laid
-
-
-def paint_grid(
+def paint_on_grid(
     model: PaintingModel,
     target: np.ndarray,
     divide: int,
     steps: int,
     on_progress: Callable[[int], None] | None = None,
     background: tuple[float, float, float] | None = None,
-) -> Painting:
+) -> SearchResult:
     """Paint one picture evenly: ``steps`` steps on the whole, then ``steps`` steps on each tile of a grid.
 
     The published way (Huang et al. 2019, section 4.4), except that strokes are not cut at the tiles' edges, each step
@@ -227,51 +114,131 @@ def paint_grid(
     that paints by episode, too: a tile does not start bare, as episodes do, and on tiles its strokes often harm.
 
     Args:
-        model: the trained painter.
+        model: the trained model.
         target: [3, H, W] float32 in [0, 1].
         divide: tiles a side; 1 = the whole picture only.
         steps: bundles on the whole picture, and on each tile.
         on_progress: called with the number of strokes tried so far.
-        background: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.start`` says.
+        background: red, green and blue of the bare canvas, in [0, 1]; None = as ``model.initial_canvas`` says.
     """
     _, height, width = target.shape
-    easel = Easel.start(model, target[None], [steps * model.bundle * (1 + divide * divide)], background)
+    canvases = CanvasBatch.bare(model, target[None], [steps * model.bundle * (1 + divide * divide)], background)
     grid = [Box(0, 0, height, width)], even_grid(divide, height, width)
     done = 0
     for boxes in grid if divide > 1 else grid[:1]:
-        # What the model saw when none of its strokes helped: of the same canvas at the same step it would say the same.
-        turned_down: dict[Box, np.ndarray] = {}
+        # The canvas for which the model's last step did not help: for an equal canvas it proposes the same strokes.
+        rejected: dict[Box, np.ndarray] = {}
         for k in range(steps):
             step = min(k, model.max_steps - 1)
+            last = step == model.max_steps - 1
             for box in boxes:
                 done += model.bundle
-                seen = easel.canvas[0][:, *box.slices()]
-                if step == model.max_steps - 1 and np.array_equal(turned_down.get(box, ()), seen):
+                view = canvases.canvas[0][:, *box.slices()]
+                if last and np.array_equal(rejected.get(box, ()), view):
                     continue
-                strokes = easel.see(model, [0], [box], np.array([step / model.max_steps]))[0]
-                if not easel.draw_and_lay(model, 0, box, strokes) and step == model.max_steps - 1:
-                    turned_down[box] = seen.copy()
+                strokes = canvases.propose(model, [0], [box], np.array([step / model.max_steps]))[0]
+                if not canvases.draw_and_apply(model, 0, box, strokes) and last:
+                    rejected[box] = view.copy()
                 if on_progress is not None:
                     on_progress(done)
-    return easel.finish()
+    return canvases.result()
 
 
-def draw_strokes(model: PaintingModel, strokes: Strokes, height: int, width: int) -> Iterator[np.ndarray]:
-    """Draw strokes on a bare canvas of any size; yields the canvas [3, height, width] after each stroke.
+def _run_episode(model: PaintingModel, canvases: CanvasBatch, on_progress: Callable[[int], None] | None) -> None:
+    count, _, height, width = canvases.target.shape
+    whole = Box(0, 0, height, width)
+    for step in range(model.max_steps):
+        if canvases.complete.all():
+            return
+        strokes = canvases.propose(model, range(count), [whole] * count, np.full(count, step / model.max_steps))
+        for b in range(count):
+            canvases.apply_all(model, b, whole, strokes[b])
+        if on_progress is not None:
+            on_progress(int(canvases.used.min()))
 
-    The array is the same one each time, so memory holds one canvas; copy it to keep it.
-    """
-    canvas = np.empty((3, height, width), np.float32)
-    canvas[:] = np.array(strokes.background)[:, None, None]
-    yield canvas
-    frames = strokes.frames.astype(np.float64) * [height, width, height, width]
-    windows = bounding_windows(model, strokes.values, frames, height, width)
-    for values, frame, window in zip(strokes.values, frames, windows, strict=True):
-        for band in bands(window, _PIXELS_AT_ONCE):
-            alpha = model.rasterise(values[None, :-COLOUR], *pixel_coordinates(frame[None], [band]))[0]
-            piece = canvas[:, *band.slices()]
-            piece += alpha * (values[-COLOUR:, None, None] - piece)
-        yield canvas
+
+def _run_search(
+    model: PaintingModel, canvases: CanvasBatch, effort: int, on_progress: Callable[[int], None] | None
+) -> SearchResult:
+    """Paint the strokes that help most on canvases as they are, until every budget is used up or nothing helps."""
+    target = canvases.target
+    height, width = target.shape[2:]
+    raster = Raster(height, width, max(1, max(height, width) // _RASTER_SIDE))
+    tiles = [Box(0, 0, height, width)]
+    if len(model.zoom) > 1:
+        scales = [scale for scale in _scales(model.zoom) if min(raster.shape) >= _MIN_TILE * scale or scale == 2]
+        tiles += half_overlapping_tiles(scales, height, width)
+    windows = [raster.window(tile, model.overhang) for tile in tiles]
+    kind = (model.bundle, model.max_steps, model.fits_colours)
+    pools = [CandidatePool(tiles, windows, *kind) for _ in range(len(target))]
+    active, failed = set(np.flatnonzero(~canvases.complete).tolist()), np.zeros(len(target), int)
+    while active:
+        proposed = _propose(model, canvases, raster, {b: pools[b] for b in sorted(active)}, effort)
+        for b in sorted(active):
+            applied = _apply_best(model, canvases, raster, b, pools[b], effort)
+            failed[b] = 0 if applied else failed[b] + proposed[b]
+            if canvases.complete[b] or failed[b] > _MAX_FAILED_TILES or not (applied or proposed[b]):
+                active.discard(b)
+        if on_progress is not None:
+            on_progress(int(canvases.used.min()))
+    return canvases.result()
+
+
+def _scales(zoom: Sequence[int]) -> list[int]:
+    """The scales of the training but the first, and finer ones, each twice as fine as the one before."""
+    scales = list(zoom[1:])
+    while scales[-1] < _FINEST_SCALE:
+        scales.append(2 * scales[-1])
+    return scales
+
+
+def _propose(
+    model: PaintingModel, canvases: CanvasBatch, raster: Raster, pools: dict[int, CandidatePool], effort: int
+) -> dict[int, int]:
+    """Add the model's strokes for at most ``effort`` tiles of every picture to its pool; how many tiles each had."""
+    groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    counts = {}
+    for b, pool in pools.items():
+        error = np.square(raster.view(canvases.canvas[b]) - raster.view(canvases.target[b])).sum(0)
+        chosen = pool.next_tiles(error, effort)
+        counts[b] = len(chosen)
+        for tile in chosen:
+            box, window = pool.tiles[tile], pool.windows[tile]
+            groups.setdefault((box.height, box.width, window.height, window.width), []).append((b, int(tile)))
+    for group in groups.values():
+        for at in range(0, len(group), _PROPOSAL_BATCH):
+            part = group[at : at + _PROPOSAL_BATCH]
+            boxes = [pools[b].tiles[tile] for b, tile in part]
+            steps = np.array([min(int(pools[b].steps[tile]), model.max_steps - 1) for b, tile in part])
+            strokes = canvases.propose(model, [b for b, _ in part], boxes, steps / model.max_steps)
+            windows = [pools[b].windows[tile] for b, tile in part]
+            alpha = _rasterise(model, strokes, raster, boxes, windows)
+            for (b, tile), values, opacity in zip(part, strokes, alpha, strict=True):
+                canvas, target = (raster.view(images[b]) for images in (canvases.canvas, canvases.target))
+                pools[b].add(tile, values, opacity, canvas, target)
+    return counts
+
+
+def _apply_best(
+    model: PaintingModel, canvases: CanvasBatch, raster: Raster, b: int, pool: CandidatePool, effort: int
+) -> int:
+    """Apply the candidates that help picture ``b`` most; how many."""
+    canvas, target = (raster.view(images[b]) for images in (canvases.canvas, canvases.target))
+    count, min_gain = 0, 0.0
+    while count < max(model.bundle, effort // _TILES_PER_STROKE) and not canvases.complete[b]:
+        tile, k, gain = pool.best(canvas, target)
+        if gain <= min_gain:
+            break
+        min_gain = max(min_gain, gain * _MIN_GAIN_SHARE) if effort > 1 else 0.0
+        values, alpha = pool.pop(tile, k)
+        if raster.stride == 1:
+            applied = canvases.apply(model, b, pool.tiles[tile], values, pool.windows[tile], alpha)
+        else:
+            applied = canvases.draw_and_apply(model, b, pool.tiles[tile], values[None])
+        if applied:
+            pool.mark_painted(tile, k)
+            count += 1
+    return count
 
 
 def _rasterise(
@@ -279,16 +246,16 @@ def _rasterise(
 ) -> np.ndarray:
     """Opacity [n, bundle, h, w] of strokes [n, bundle, P] placed in ``boxes``, on ``windows`` of one size."""
     count, bundle, parameters = strokes.shape
-    places = raster.coordinates(np.array([corner_and_sides(box) for box in boxes]), windows)
-    repeated = (np.repeat(array, bundle, 0) for array in places)
+    pixels = raster.coordinates(np.array([corner_and_sides(box) for box in boxes]), windows)
+    repeated = (np.repeat(array, bundle, 0) for array in pixels)
     flat = strokes.reshape(count * bundle, parameters)
-    alpha = _in_chunks(model, flat[:, :-COLOUR], *repeated)
+    alpha = _rasterise_in_chunks(model, flat[:, :-COLOUR], *repeated)
     return alpha.reshape(count, bundle, *alpha.shape[1:])
 
 
-def _in_chunks(model: PaintingModel, *arrays: np.ndarray) -> np.ndarray:
+def _rasterise_in_chunks(model: PaintingModel, *arrays: np.ndarray) -> np.ndarray:
     pixels = arrays[1].shape[1] * arrays[2].shape[1]
-    chunk = max(1, _PIXELS_AT_ONCE // pixels)
+    chunk = max(1, MAX_PIXELS // pixels)
     if len(arrays[0]) <= chunk:
         return model.rasterise(*arrays)
     parts = range(0, len(arrays[0]), chunk)

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from lpaint.errors import ImageError
-from lpaint.images.suffixes import READABLE
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of output. ``longest``: the most pixels that a side may have; None = no limit that a painting reaches.
+    """A kind of output file.
 
-    Time-lapses have no such limit: their longer side is made at most 1920 pixels (``painting.film``).
+    Attributes:
+        name: what messages call it.
+        longest: the most pixels that a side may have; None = no limit that a painting reaches. Time-lapses have none,
+            since ``timelapse`` shrinks their longer side to 1920 pixels.
+        alpha: whether it can hold transparency.
     """
 
     name: str
@@ -20,7 +22,7 @@ class Kind:
     alpha: bool = False
 
 
-# `strokefile` reads no larger ones.
+# The largest side that ``strokefile`` reads.
 LONGEST_STROKES_SIDE = 65_536
 WRITABLE: Mapping[str, Kind] = {
     ".png": Kind("PNG", alpha=True),
@@ -33,20 +35,15 @@ WRITABLE: Mapping[str, Kind] = {
     ".svg": Kind("SVG"),
     ".json": Kind("a strokes file", LONGEST_STROKES_SIDE),
 }
-# Always a time-lapse, and one if asked for.
-FILMS, ANIMATED = (".gif", ".mp4"), ".webp"
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file found in a folder is taken for a picture, by its suffix."""
-    return path.suffix.lower() in READABLE
+# Suffixes that always mean a time-lapse, and the one that does if the user asks for it.
+TIMELAPSES, ANIMATED = (".gif", ".mp4"), ".webp"
 
 
 def check_size(name: str, suffix: str, height: int, width: int) -> None:
     """Refuse a still, a drawing or a strokes file of more pixels a side than its kind can hold.
 
     Args:
-        name: what the output is called, for people.
+        name: what the message calls the output.
         suffix: of ``WRITABLE``, in lower case.
         height, width: of the painting, pixels.
 

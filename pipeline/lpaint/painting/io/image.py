@@ -12,19 +12,22 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from lpaint.errors import ImageError, ParamsError
-from lpaint.files import replacing
-from lpaint.images.decoding import WHITE, Opened, UndecodableError, flatten, open_picture
+from lpaint.errors import ImageError, ParamsError, one_line
+from lpaint.files import atomic_write
+from lpaint.images.decoding import WHITE, OpenedImage, UndecodableError, flatten, open_picture
 
 STDIO = Path("-")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """``colour`` [3, h, w] float32 in [0, 1], sRGB; ``alpha`` [H, W] in [0, 1], or None where all is opaque.
+class InputImage:
+    """A picture to paint.
 
-    ``size``: H and W, those of the file; h and w are smaller where the picture was read at most so long. ``flaw``: what
-    is wrong with a file that could be read all the same ("is cut off: ..."), else empty.
+    Attributes:
+        colour: [3, h, w] float32 in [0, 1], sRGB.
+        size: H and W of the file; h and w are smaller if the longer side was limited.
+        alpha: [H, W] in [0, 1]; None where all is opaque.
+        flaw: what is wrong with a file that could still be read ("is cut off: ..."), else empty.
     """
 
     colour: np.ndarray
@@ -34,21 +37,23 @@ class Picture:
 
 
 def read_image(path: Path, matte: tuple[float, float, float] = WHITE) -> np.ndarray:
-    """``read_picture``'s colours alone."""
+    """The colours of ``read_picture``."""
     return read_picture(path, matte).colour
 
 
 def read_picture(
     path: Path, matte: tuple[float, float, float] = WHITE, longest: int | None = None, strict: bool = False
-) -> Picture:
-    """A picture of any size and mode; ``-`` reads standard input. ``lpaint.images.decoding`` lists the modes.
+) -> InputImage:
+    """Read a picture of any size and of any mode that ``lpaint.images.decoding`` lists.
 
-    Transparency is laid on ``matte``, and its alpha is returned beside. Colours of a picture whose longer side is above
-    ``longest`` pixels are averaged down to it, before they take memory as floats. A file that is cut off is read as far
-    as it goes and has a ``flaw``, or is refused (``strict``).
+    Args:
+        path: the file; ``-`` reads standard input.
+        matte: red, green and blue in [0, 1] of what lies behind transparent pixels.
+        longest: the most pixels of the longer side; colours are averaged down before they take memory as floats.
+        strict: refuse a file that is cut off; otherwise it is read as far as it goes and has a ``flaw``.
 
     Raises:
-        ImageError: missing, unreadable, damaged, or of an absurd size.
+        ImageError: the file is missing, unreadable, damaged, or has too many pixels.
     """
     name = "standard input" if path == STDIO else str(path)
     try:
@@ -62,31 +67,33 @@ def read_picture(
     except MemoryError:
         raise ImageError(f"{name}: does not fit into memory; make it smaller first") from None
     except Exception as error:
-        # On damaged bytes Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # On damaged bytes Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ...
+        reason = one_line(error)
         raise ImageError(f"{name}: the image is damaged or cannot be read ({reason}); get a whole copy") from None
 
 
-def from_pillow(image: Image.Image, matte: tuple[float, float, float] = WHITE, longest: int | None = None) -> Picture:
-    """A Pillow image as ``read_picture`` gives it.
+def from_pillow(
+    image: Image.Image, matte: tuple[float, float, float] = WHITE, longest: int | None = None
+) -> InputImage:
+    """Convert a Pillow image; arguments as in ``read_picture``.
 
     Raises:
-        ImageError: it has no pixels, or cannot be decoded.
+        ImageError: the image has no pixels, or cannot be decoded.
     """
     if not min(image.size):
         raise ImageError(f"an image of {image.width} x {image.height} pixels has nothing to paint")
     try:
         upright = ImageOps.exif_transpose(image)
-        return _converted(Opened(upright, upright.size), matte, longest)
+        return _converted(OpenedImage(upright, upright.size), matte, longest)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"the image cannot be decoded ({' '.join(str(error).split())}); get a whole copy") from None
+        raise ImageError(f"the image cannot be decoded ({one_line(error)}); get a whole copy") from None
 
 
 def parse_colour(text: str) -> tuple[float, float, float]:
-    """A colour's name or ``#rrggbb`` as red, green and blue in [0, 1].
+    """Red, green and blue in [0, 1] of a colour's name or ``#rrggbb``.
 
     Raises:
-        ParamsError: there is no such colour.
+        ParamsError: the text is no colour.
     """
     try:
         red, green, blue = ImageColor.getrgb(text)[:3]
@@ -95,7 +102,7 @@ def parse_colour(text: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _converted(opened: Opened, matte: tuple[float, float, float], longest: int | None) -> Picture:
+def _converted(opened: OpenedImage, matte: tuple[float, float, float], longest: int | None) -> InputImage:
     width, height = opened.size
     image, mask = flatten(opened.image, matte, opened.levels)
     if longest is not None and max(width, height) > longest:
@@ -105,11 +112,11 @@ def _converted(opened: Opened, matte: tuple[float, float, float], longest: int |
     # Grey of more than 8 bits is in [0, 1] already.
     pixels = np.repeat(values[:, :, None], 3, 2) if image.mode == "F" else values / np.float32(255)
     alpha = None if mask is None else np.asarray(mask, np.float32) / 255
-    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), (height, width), alpha, opened.flaw)
+    return InputImage(np.ascontiguousarray(pixels.transpose(2, 0, 1)), (height, width), alpha, opened.flaw)
 
 
-def to_pixels(canvas: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
-    """[3, H, W] in [0, 1] -> uint8 [H, W, 3], or [H, W, 4] with ``alpha`` [H, W] in [0, 1]."""
+def canvas_to_pixels(canvas: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
+    """A canvas [3, H, W] in [0, 1] as uint8 [H, W, 3], or [H, W, 4] with ``alpha`` [H, W] in [0, 1]."""
     channels = len(canvas) + (alpha is not None)
     pixels = np.empty((*canvas.shape[1:], channels), np.uint8)
     # Channel by channel: a float copy of a large canvas would double its memory.
@@ -121,35 +128,35 @@ def to_pixels(canvas: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray
 
 
 def write_image(path: Path, picture: np.ndarray) -> None:
-    """Write [3, H, W] in [0, 1] to a PNG, JPEG or WebP file, by suffix.
+    """Write a canvas [3, H, W] in [0, 1] to a PNG, JPEG or WebP file; the suffix selects the format.
 
     Raises:
         ImageError: the file cannot be written.
     """
-    write_pixels(path, to_pixels(picture))
+    write_pixels(path, canvas_to_pixels(picture))
 
 
 def write_pixels(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 [H, W, 3 or 4] as it is; see ``write_image``."""
+    """Write uint8 [H, W, 3 or 4]; formats and errors as in ``write_image``."""
     with writing(path) as temporary:
         try:
-            # PNG is lossless whatever the quality; above 95, JPEG only gets larger.
+            # PNG ignores the quality; above 95, JPEG files only get larger.
             Image.fromarray(pixels).save(temporary, quality=95)
         except (ValueError, SyntaxError, struct.error) as error:
-            # Encoders refuse in their own words, WebP's by a ValueError.
-            reason = " ".join(str(error).split())
+            # What Pillow's encoders raise; WebP's raises ValueError.
+            reason = one_line(error)
             raise ImageError(f"{path}: cannot be encoded ({reason}); write PNG, or a smaller painting") from None
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name that takes ``path``'s place on success.
+    """Yield a temporary path that replaces ``path`` on success.
 
     Raises:
         ImageError: the file cannot be written.
     """
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             yield temporary
     except OSError as error:
         raise ImageError(f"{path}: cannot be written ({error.strerror or error}); choose another place by -o") from None

@@ -1,4 +1,4 @@
-"""Pixel art of a finished painting: few cells across, few colours, crisp edges."""
+"""Pixel art from a finished painting: few cells, few colours, sharp edges."""
 
 import re
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from lpaint.painting.engine.resample import resize
 
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 _ROUNDS = 50
-# A palette is fitted to at most so many points.
+# A palette is fitted to at most this many points.
 _MOST_POINTS = 1 << 14
-# So many cells are converted at a time, and so many distances computed: OpenBLAS multiplies matrices of this size on
-# one thread; several threads that share busy cores would wait for each other ten times as long as they compute.
+# Cells converted and distances computed at a time. OpenBLAS multiplies matrices of this size on one thread; several
+# threads on busy cores would wait for each other ten times as long as they compute.
 _CHUNK = 1 << 11
 _DISTANCES = 1 << 16
-# Floyd and Steinberg 1976: where a cell's error goes, and how much of it.
-_SPREAD = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))
+# Error diffusion (Floyd and Steinberg 1976): rows down, columns right, share of the cell's error.
+_DIFFUSION = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))
 # OKLab (Ottosson 2020): linear RGB to cone responses, and their cube roots to lightness and two colour axes.
 _CONES = np.array(
     [
@@ -46,14 +46,14 @@ def pixel_art(
         cells: cells across; as many down as keep them square.
         palette: colours [K, 3] uint8 to choose from, or how many to find (k-means in OKLab).
         height, width: size of the result; a cell's edges fall on whole pixels.
-        dither: spread each cell's error over its neighbours (Floyd and Steinberg).
+        dither: diffuse each cell's error to its neighbours (Floyd and Steinberg).
 
     Returns:
-        [height, width, 3] uint8, in at most K colours; exactly K if that many were to be found and there are as many
+        [height, width, 3] uint8 in at most K colours; in exactly K if ``palette`` is a number and there are as many
         different cells.
 
     Raises:
-        ParamsError: more cells than pixels.
+        ParamsError: there are more cells than pixels.
     """
     down = check_cells(cells, height, width)
     small = resize(painting, down, cells).transpose(1, 2, 0).clip(0, 1)
@@ -64,10 +64,10 @@ def pixel_art(
 
 
 def check_cells(cells: int, height: int, width: int) -> int:
-    """Cells down, for so many across on ``height`` x ``width`` pixels.
+    """The number of cells down for ``cells`` across on ``height`` x ``width`` pixels.
 
     Raises:
-        ParamsError: more cells than pixels.
+        ParamsError: there are more cells than pixels.
     """
     down = max(1, round(cells * height / width))
     if cells > width or down > height:
@@ -77,16 +77,16 @@ def check_cells(cells: int, height: int, width: int) -> int:
 
 
 def find_palette(pixels: np.ndarray, count: int) -> np.ndarray:
-    """``count`` colours [K, 3] uint8 for ``pixels`` [N, 3] in [0, 1], by k-means in OKLab; repeatable.
+    """``count`` colours [K, 3] uint8 for ``pixels`` [N, 3] in [0, 1], by k-means in OKLab; deterministic.
 
-    The first centre is the colour nearest to the mean, each further one the colour farthest from all before it. Time
-    and memory are bounded: where there are more than ``_MOST_POINTS`` different colours, those that share the upper
-    bits of all channels are one point, at their mean and with their weight, so that no rare colour is lost.
+    The first centre is the colour nearest to the mean, each further one is the colour farthest from all before it. Time
+    and memory are bounded: above ``_MOST_POINTS`` different colours, those that share the upper bits of all channels
+    become one point at their mean, with their weight, so that no rare colour is lost.
     """
     codes, weights = np.unique(_codes(pixels), return_counts=True)
     if len(codes) <= count:
         return _bytes(codes)
-    # group: the point of each different colour.
+    # group[i]: the point to which colour i belongs.
     groups, group, shift = codes, np.arange(len(codes)), 0
     while len(groups) > _MOST_POINTS:
         shift += 1
@@ -94,8 +94,8 @@ def find_palette(pixels: np.ndarray, count: int) -> np.ndarray:
     share = np.bincount(group, weights)
     mean = np.stack([np.bincount(group, weights * channel) for channel in _bytes(codes).T], 1) / share[:, None]
     points = oklab(mean / 255)
-    centres = _fit(points, share, count)
-    # The member nearest to a centre stands for it: a colour of the picture, and no two centres can share one.
+    centres = _k_means(points, share, count)
+    # Each centre is replaced by its nearest member: a colour of the picture that no other centre can share.
     label, distance = _assign(points, centres)
     order = np.lexsort((distance, label))
     chosen = order[np.unique(label[order], return_index=True)[1]]
@@ -106,7 +106,7 @@ def read_palette(path: Path) -> np.ndarray:
     """Colours [K, 3] uint8 of a text file with one RRGGBB a line (.hex), or of a GIMP palette (.gpl).
 
     Raises:
-        ImageError: the file cannot be read, or holds no colour.
+        ImageError: the file cannot be read, or has no colour.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -125,7 +125,7 @@ def read_palette(path: Path) -> np.ndarray:
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
-    """sRGB [..., 3] in [0, 1] to OKLab, in which equal distances look alike."""
+    """sRGB [..., 3] in [0, 1] to OKLab, a perceptually uniform space (Ottosson 2020)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((np.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4)
     return np.cbrt(linear @ _CONES.T) @ _LAB.T
 
@@ -156,7 +156,7 @@ def _member(codes: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return colours[np.square(oklab(colours / 255) - centre).sum(1).argmin()]
 
 
-def _fit(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+def _k_means(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
     """Centres [count, 3] of ``points`` [N, 3] with ``weights`` [N], by k-means."""
     mean = np.average(points, axis=0, weights=weights)
     centres = points[[np.square(points - mean).sum(1).argmin()]]
@@ -170,7 +170,7 @@ def _fit(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
         sums = np.stack([np.bincount(label, weights * axis, count) for axis in points.T], 1)
         moved = sums / np.maximum(share, 1)[:, None]
         empty = np.flatnonzero(share == 0)
-        # A centre without members goes to a point that is badly served.
+        # A centre without members moves to one of the points farthest from their centres.
         moved[empty] = points[np.argsort(-distance, kind="stable")[: len(empty)]]
         if np.allclose(moved, centres, atol=1e-6):
             break
@@ -186,7 +186,7 @@ def _chunks(count: int, size: int = _CHUNK) -> Iterator[slice]:
 def _assign(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index of the nearest centre and the squared distance to it, both [N], for points [N, 3]."""
     label, distance = np.empty(len(points), np.intp), np.empty(len(points))
-    # |p - c|^2 = |p|^2 + (|c|^2 - 2 p c): the last term alone decides, and is one matrix product.
+    # |p - c|^2 = |p|^2 + (|c|^2 - 2 p c): the term in brackets decides, and is one matrix product.
     factors = np.concatenate([-2 * centres.T, np.square(centres).sum(1)[None]])
     for part in _chunks(len(points), max(1, _DISTANCES // len(centres))):
         chunk = points[part]
@@ -197,7 +197,7 @@ def _assign(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _nearest(cells: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Index [H, W] of the colour [K, 3] in [0, 1] that looks most like each cell [H, W, 3] in [0, 1]."""
+    """Index [H, W] of the colour [K, 3] in [0, 1] nearest in OKLab to each cell [H, W, 3] in [0, 1]."""
     flat, targets = cells.reshape(-1, 3), oklab(colours)
     chosen = np.empty(len(flat), np.int32)
     for part in _chunks(len(flat)):
@@ -206,24 +206,24 @@ def _nearest(cells: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def _dithered(cells: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Index [H, W] of a colour [K, 3] in [0, 1] for each cell [H, W, 3], its error handed on to the next ones.
+    """Index [H, W] of a colour [K, 3] in [0, 1] for each cell [H, W, 3], with error diffusion.
 
-    A cell waits for its left neighbour and for three cells above it, so all cells whose column + 2 * row is the same
-    ("a wave") are computed at once. ``debts`` [4, H + 1, 3]: what the cells of this wave and of the next three are
-    handed, one a row.
+    A cell depends on its left neighbour and on three cells above it, so all cells of equal column + 2 * row (a
+    wavefront) are computed at once. ``diffused`` [4, H + 1, 3] is the error that reaches the cells of this wavefront
+    and of the next three, one cell a row.
     """
     targets = oklab(colours)
     height, width = cells.shape[:2]
     chosen = np.zeros((height, width), np.int32)
-    debts = np.zeros((4, height + 1, 3))
+    diffused = np.zeros((4, height + 1, 3))
     for wave in range(width + 2 * (height - 1)):
         rows = np.arange(max(0, (wave - width + 2) // 2), min(height - 1, wave // 2) + 1)
         columns = wave - 2 * rows
-        colour = (cells[rows, columns] + debts[wave % 4, rows]).clip(0, 1)
+        colour = (cells[rows, columns] + diffused[wave % 4, rows]).clip(0, 1)
         index = _assign(oklab(colour), targets)[0]
         chosen[rows, columns] = index
         error = colour - colours[index]
-        debts[wave % 4] = 0
-        for down, right, share in _SPREAD:
-            debts[(wave + 2 * down + right) % 4, rows + down] += share * error
+        diffused[wave % 4] = 0
+        for down, right, share in _DIFFUSION:
+            diffused[(wave + 2 * down + right) % 4, rows + down] += share * error
     return chosen

@@ -1,16 +1,16 @@
-"""Paintings as JSON: every stroke's numbers, to be drawn again at any size or read by other programs.
+"""Strokes files: paintings as JSON, to be drawn again at any size or read by other programs.
 
 ::
 
     {"format": "lpaint.strokes", "version": 1,
-     "family": "bezier",            what the numbers of a shape mean: `lpaint strokes`
+     "family": "bezier",            the stroke family; `lpaint strokes` explains its numbers
      "width": 640, "height": 480,   the painting's size in pixels
      "ground": [0, 0, 0],           red, green and blue of the bare canvas, in 0..1
      "strokes": [
        {"frame": [top, left, height, width],   the box in which the shape lies, in 0..1 of the picture
         "shape": [...],                        the family's numbers, in 0..1 of the frame
         "colour": [red, green, blue]},         in 0..1
-       ...]}                        in the order in which they are laid
+       ...]}                        in painting order
 """
 
 import json
@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from lpaint.errors import ImageError, ModelError
-from lpaint.painting.engine.colour import COLOUR
-from lpaint.painting.engine.search import Strokes
+from lpaint.errors import ImageError, ModelError, one_line
+from lpaint.painting.engine.types import COLOUR, Strokes
 from lpaint.painting.io.formats import LONGEST_STROKES_SIDE
 from lpaint.painting.io.image import writing
 
@@ -34,7 +33,7 @@ _MOST_STROKES = 10_000_000
 
 @dataclass(frozen=True)
 class StrokeFile:
-    """Strokes of a family, and the size in pixels at which they were painted."""
+    """The content of a strokes file: strokes, their family, and the painting's size in pixels."""
 
     family: str
     height: int
@@ -59,20 +58,20 @@ def write_strokes(path: Path, family: str, strokes: Strokes, height: int, width:
 
 
 def read_strokes(path: Path) -> StrokeFile:
-    """Read what ``write_strokes`` wrote.
+    """Read a strokes file.
 
     Raises:
-        ImageError: the file is missing or no such JSON; the message names the first thing that is wrong.
+        ImageError: the file is missing or no strokes file; the message names the first mistake.
     """
     try:
-        # As bytes: json then takes a byte order mark, and UTF-16, which some editors write.
+        # As bytes: json then accepts a byte order mark and UTF-16, which some editors write.
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file; check the name") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror}); check the name and the permissions") from None
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ImageError(f"{path}: is no JSON ({reason}); give a file that lpaint paint -o NAME.json wrote") from None
     try:
         return _parsed(content)
@@ -82,10 +81,10 @@ def read_strokes(path: Path) -> StrokeFile:
 
 
 def check_family(path: Path, found: StrokeFile, family: str, parameters: int) -> None:
-    """Refuse strokes that a model of ``family``, whose strokes have so many ``parameters``, cannot draw.
+    """Check that a model can draw the strokes: its ``family``, of strokes with so many ``parameters``.
 
     Raises:
-        ModelError: they are of another family.
+        ModelError: the strokes are of another family.
     """
     numbers = found.strokes.values.shape[1]
     if found.family != family or (len(found.strokes) and numbers != parameters):
@@ -109,7 +108,7 @@ def _parsed(content: Any) -> StrokeFile:
         raise ValueError(f'"width" and "height" must be whole numbers from 1 to {LONGEST_STROKES_SIDE}')
     rows = content["strokes"]
     if not isinstance(rows, list) or len(rows) > _MOST_STROKES:
-        raise ValueError('"strokes" is no list, or longer than anyone can draw')
+        raise ValueError(f'"strokes" is not a list of at most {_MOST_STROKES:,} strokes')
     background = _checked(content["ground"], COLOUR, 0, 1, '"ground"')
     shapes = {len(row["shape"]) for row in rows}
     if len(shapes) > 1:

@@ -1,4 +1,4 @@
-"""Paintings as SVG: every stroke a path with its opacity, in the order in which it was laid."""
+"""Paintings as SVG: every stroke is a path with its opacity, in painting order."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,21 +6,21 @@ from typing import Protocol
 
 import numpy as np
 
-from lpaint.painting.engine.search import Strokes
+from lpaint.painting.engine.types import COLOUR, Strokes
 from lpaint.painting.io.image import writing
 
-# Coordinates are whole numbers of this many to a frame's side: a 100th of a pixel of the agent's canvas or finer.
+# Coordinates are whole numbers, this many to a frame's side: at least 100 to a pixel of the model's canvas.
 _UNITS = 10_000
-_AT_ONCE = 1024
-# Opacities that differ by less than this look alike.
-_ALIKE = 1 / 255
+_BATCH = 1024
+# Opacities that differ by less than this look the same.
+_SAME_OPACITY = 1 / 255
 
 
 class VectorModel(Protocol):
-    """What SVG needs of a model."""
+    """What writing SVG needs of a model."""
 
     def outline(self, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Shapes [N, P - 3] -> path [N, M, S, 4, 2], axis [N, M, 2, 2], stops [N, M, K, 2]; see ``strokes.Outline``."""
+        """Shapes [N, P - 3] -> path [N, M, S, 4, 2], axis [N, M, 2, 2], stops [N, M, K, 2] of ``strokes.Outline``."""
         ...
 
 
@@ -37,17 +37,17 @@ def write_svg(path: Path, model: VectorModel, strokes: Strokes, height: int, wid
 def svg_lines(model: VectorModel, strokes: Strokes, height: int, width: int) -> Iterator[str]:
     """An SVG 1.1 document of ``width`` x ``height`` user units, line by line.
 
-    A stroke's coordinates are those of its frame; neighbours in one frame share a group that places it, so that the
-    strokes are whole numbers and a frame that is not square stretches them as painting does. Colours mix in sRGB, the
-    default of SVG and the painter's.
+    A stroke's coordinates are those of its frame. Consecutive strokes of one frame share a group, whose transform
+    places the frame and stretches it if it is not square, as painting does. Colours mix in sRGB, the default of SVG and
+    of painting.
     """
     yield f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
     yield f'<rect width="{width}" height="{height}" fill="{_hex(np.array(strokes.background))}"/>'
     frame: np.ndarray | None = None
-    for at in range(0, len(strokes), _AT_ONCE):
-        part = slice(at, at + _AT_ONCE)
+    for at in range(0, len(strokes), _BATCH):
+        part = slice(at, at + _BATCH)
         frames, values = strokes.frames[part], strokes.values[part]
-        outlines = zip(*model.outline(values[:, :-3]), strict=True)
+        outlines = zip(*model.outline(values[:, :-COLOUR]), strict=True)
         for i, (path, axis, stops) in enumerate(outlines):
             if frame is None or not np.array_equal(frame, frames[i]):
                 if frame is not None:
@@ -55,7 +55,9 @@ def svg_lines(model: VectorModel, strokes: Strokes, height: int, width: int) -> 
                 frame = frames[i]
                 yield _group(frame, height, width)
             for piece in range(len(path)):
-                yield from _piece(f"s{at + i}_{piece}", path[piece], axis[piece], stops[piece], _hex(values[i, -3:]))
+                yield from _piece(
+                    f"s{at + i}_{piece}", path[piece], axis[piece], stops[piece], _hex(values[i, -COLOUR:])
+                )
     if frame is not None:
         yield "</g>"
     yield "</svg>"
@@ -67,13 +69,13 @@ def _group(frame: np.ndarray, height: int, width: int) -> str:
 
 
 def _piece(name: str, path: np.ndarray, axis: np.ndarray, stops: np.ndarray, colour: str) -> Iterator[str]:
-    """One path, preceded by its gradient if its opacity changes; nothing if it does not show."""
+    """One path, after its gradient if its opacity varies; nothing if it is invisible."""
     opacities = stops[:, 1]
-    if opacities.max() < _ALIKE / 2:
+    if opacities.max() < _SAME_OPACITY / 2:
         return
-    if np.ptp(opacities) < _ALIKE:
+    if np.ptp(opacities) < _SAME_OPACITY:
         opacity = opacities.mean()
-        seen = "" if opacity > 1 - _ALIKE / 2 else f' fill-opacity="{_number(opacity)}"'
+        seen = "" if opacity > 1 - _SAME_OPACITY / 2 else f' fill-opacity="{_number(opacity)}"'
         yield f'<path fill="{colour}"{seen} d="{_commands(path)}"/>'
         return
     (y1, x1), (y2, x2) = _whole(axis)

@@ -9,22 +9,23 @@ import numpy as np
 from PIL import Image
 
 from lpaint.errors import ImageError, ParamsError
-from lpaint.painting.engine.search import PaintingModel, Strokes, draw_strokes
+from lpaint.painting.engine.resample import scaled_size
+from lpaint.painting.engine.types import PaintingModel, Strokes
 from lpaint.painting.io import formats
-from lpaint.painting.io.image import to_pixels, writing
-from lpaint.painting.picture import scaled
+from lpaint.painting.io.image import canvas_to_pixels, writing
+from lpaint.painting.render import draw_strokes
 
-FILMS = (*formats.FILMS, formats.ANIMATED)
+TIMELAPSES = (*formats.TIMELAPSES, formats.ANIMATED)
 _ENCODERS = {".mp4": "libx264", ".gif": "gif", ".webp": "libwebp_anim"}
 _MOST_FRAMES = 100_000
-# A film is watched, not printed: its longer side has at most so many pixels.
+# Most pixels of the longer side: a time-lapse is watched, not printed.
 _LONGEST = 1920
 _HOLD_SECONDS = 2.0
 # GIF counts time in hundredths of a second.
 _GIF_TICKS = 100
 
 
-def write_film(
+def write_timelapse(
     path: Path,
     model: PaintingModel,
     strokes: Strokes,
@@ -33,45 +34,54 @@ def write_film(
     fps: float = 25.0,
     seconds: float = 8.0,
 ) -> None:
-    """Animate a painting, from its bare canvas, the last frame held for two seconds more.
+    """Animate a painting from its bare canvas; the last frame is held for two seconds more.
 
     Frames are evenly spaced in strokes and go to the encoder one by one. They are ``height`` x ``width``, made smaller
-    if the longer side is above 1920 pixels, and for MP4 with a pixel left off where a side is odd.
+    if the longer side is above 1920 pixels. MP4 leaves off a pixel where a side is odd.
+
+    Args:
+        path: .mp4, .gif or .webp; the suffix selects the format.
+        model, strokes: what is drawn.
+        height, width: of the frames, in pixels.
+        fps: frames a second, 1 to 120.
+        seconds: length without the held frame, up to 3600.
 
     Raises:
-        ImageError: the file cannot be written; see also ``check_film``.
-        ParamsError: see ``check_film``.
+        ImageError: the file cannot be written, or ``av`` cannot encode it.
+        ParamsError: ``fps`` or ``seconds`` is out of range, or there are too many frames.
     """
-    check_film(path, fps, seconds)
+    check_timelapse(path, fps, seconds)
     import av
 
     count = max(2, round(fps * seconds))
     if max(height, width) > _LONGEST:
-        height, width = scaled(height, width, _LONGEST)
+        height, width = scaled_size(height, width, _LONGEST)
     hold = round(fps * _HOLD_SECONDS)
     with writing(path) as temporary:
         try:
-            with av.open(str(temporary), "w", options=_container_options(path)) as film:
-                encoder = _Encoder(film, path.suffix.lower(), height, width, fps)
+            with av.open(str(temporary), "w", options=_container_options(path)) as container:
+                encoder = _Encoder(container, path.suffix.lower(), height, width, fps)
                 if path.suffix.lower() == ".gif":
                     *_, finished = draw_strokes(model, strokes, height, width)
-                    encoder.choose_colours(to_pixels(finished))
+                    encoder.choose_colours(canvas_to_pixels(finished))
                 for frame in _frames(model, strokes, height, width, count, hold):
                     encoder.add(frame)
                 encoder.finish()
         except av.error.FFmpegError as error:
             if isinstance(error, OSError):
-                # A full disk, say, which has nothing to do with the format.
+                # A full disk, for example: not the format's fault.
                 raise
-            raise ImageError(f"{path}: the film cannot be encoded ({error.strerror}); try another format") from None
+            raise ImageError(
+                f"{path}: the time-lapse cannot be encoded ({error.strerror}); try another format"
+            ) from None
 
 
-def check_film(path: Path, fps: float, seconds: float) -> None:
-    """Refuse a time-lapse that could not be written, before any work is done.
+def check_timelapse(path: Path, fps: float, seconds: float) -> None:
+    """Check that a time-lapse can be encoded, before any work is done.
 
     Raises:
         ImageError: ``av`` is not installed, or has no encoder for the suffix.
-        ParamsError: too many frames, or none.
+        ParamsError: ``fps`` or ``seconds`` is out of range, or there are too many frames.
     """
     if not (1 <= fps <= 120 and 0 < seconds <= 3600):
         raise ParamsError(
@@ -103,31 +113,31 @@ def _container_options(path: Path) -> dict[str, str]:
 def _frames(
     model: PaintingModel, strokes: Strokes, height: int, width: int, count: int, hold: int
 ) -> Iterator[np.ndarray]:
-    """``count`` frames [height, width, 3] uint8 of the strokes being laid, then ``hold`` more of the last."""
+    """``count`` frames [height, width, 3] uint8 while the strokes are painted, then ``hold`` more of the last."""
     shown = np.linspace(0, len(strokes), count).astype(int)
     times = np.bincount(shown, minlength=len(strokes) + 1)
     times[-1] += hold
     for canvas, repeats in zip(draw_strokes(model, strokes, height, width), times.tolist(), strict=True):
         if repeats:
-            pixels = to_pixels(canvas)
+            pixels = canvas_to_pixels(canvas)
             for _ in range(repeats):
                 yield pixels
 
 
 class _Encoder:
-    """PyAV behind one method; ``av`` has no types worth naming."""
+    """PyAV's encoder for one file; ``Any`` because ``av`` has no useful types."""
 
-    def __init__(self, film: Any, suffix: str, height: int, width: int, fps: float) -> None:
+    def __init__(self, container: Any, suffix: str, height: int, width: int, fps: float) -> None:
         import av
 
-        self._av, self._film, self._count = av, film, 0
+        self._av, self._container, self._count = av, container, 0
         rate = Fraction(fps).limit_denominator(1000)
         if suffix == ".gif":
             rate = Fraction(_GIF_TICKS, max(2, round(_GIF_TICKS / fps)))
-        self._stream = film.add_stream(_ENCODERS[suffix], rate=rate)
+        self._stream = container.add_stream(_ENCODERS[suffix], rate=rate)
         self._height, self._width = height, width
         if suffix == ".mp4":
-            # Colour is kept for pairs of pixels.
+            # yuv420p stores colour for pairs of pixels.
             self._height, self._width = max(2, height - height % 2), max(2, width - width % 2)
             self._stream.pix_fmt, self._stream.options = "yuv420p", {"crf": "18", "preset": "medium"}
         elif suffix == ".gif":
@@ -143,7 +153,7 @@ class _Encoder:
 
     def add(self, pixels: np.ndarray) -> None:
         if pixels.shape[0] < self._height or pixels.shape[1] < self._width:
-            # Below two pixels there is nothing to leave off.
+            # A side of one pixel is doubled: MP4 needs two.
             pixels = np.asarray(Image.fromarray(pixels).resize((self._width, self._height), Image.Resampling.NEAREST))
         frame = self._av.VideoFrame.from_ndarray(
             np.ascontiguousarray(pixels[: self._height, : self._width]), format="rgb24"
@@ -152,10 +162,10 @@ class _Encoder:
         self._count += 1
         if self._palette is not None:
             frame = self._palette.mapped(frame)
-        self._film.mux(self._stream.encode(frame))
+        self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
-        self._film.mux(self._stream.encode())
+        self._container.mux(self._stream.encode())
 
 
 class _Palette:

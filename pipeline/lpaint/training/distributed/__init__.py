@@ -1,7 +1,10 @@
-"""One training in several processes, the ranks, as ``torchrun`` starts them: each has a share of every batch.
+"""Data-parallel training in several processes (ranks), as ``torchrun`` starts them: each rank has a part of the batch.
 
-``launch`` starts processes where ``torchrun`` did not; ``session`` joins and parts them; ``collectives`` is what they
-tell each other while they train. Where there is one process, all of it does nothing.
+- ``launch`` starts the processes where ``torchrun`` did not.
+- ``session`` joins them to a process group and ends them together.
+- ``collectives`` are the calls with which they exchange data.
+
+In one process all of this does nothing.
 """
 
 from lpaint.training.distributed.collectives import (

@@ -1,4 +1,4 @@
-"""The start of a training in several processes by itself, where a setting and not ``torchrun`` asks for them."""
+"""Starts the processes of a training where a parameter, not ``torchrun``, asks for several."""
 
 import logging
 import os
@@ -13,17 +13,17 @@ from lpaint.errors import ExitCode, TrainingError
 
 
 def launch(module: str, processes: int) -> None:
-    """Run ``module`` in so many processes of this machine, as ``torchrun --standalone`` does, and exit as they do.
+    """Run ``module`` in ``processes`` processes on this machine, as ``torchrun --standalone`` does, then exit.
 
-    Returns at once where one process is asked for, or this already is one of several.
+    Returns at once if ``processes`` is 1 or this already is one of several processes.
 
     Raises:
-        TrainingError: the processes were killed, all of them, so that none could say a word.
-        SystemExit: they are done; 0, or the exit code of the one that told why.
+        TrainingError: all processes were killed, so that none could report an error.
+        SystemExit: the processes ended; 0, or the exit code of the one that reported an error.
     """
     if processes == 1 or "WORLD_SIZE" in os.environ:
         return
-    # What it would say of a process's end, the process says better.
+    # The processes report their errors themselves.
     logging.disable(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
@@ -38,7 +38,7 @@ def launch(module: str, processes: int) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", module)
     except ChildFailedError as error:
-        # Below 0 is a signal: that of the process that was killed, of which another tells.
+        # Codes below 0 are signals, of processes that were killed; another process reports those.
         codes = [failure.exitcode for failure in error.failures.values() if failure.exitcode > 0]
         if not codes:
             raise TrainingError(

@@ -1,8 +1,8 @@
-"""The beginning and the end of a training in several processes: they find each other, and none outlives another.
+"""Start and end of a training in several processes: they join one group, and no process outlives another.
 
-The first rank that ends before its time writes its exit code into the store that ``torchrun`` keeps, and only then
-ends; the others find it there, and end with the same code and no word, so that a user reads one sentence. Where nothing
-is written and a process is gone, it was killed, and the first that notices says so.
+The first rank that fails writes its exit code to the store that ``torchrun`` keeps, and then ends. The other ranks find
+the code there and end with it, without a message, so that the user reads one error. If a process is gone and has
+written no code, it was killed; the first rank that notices reports that.
 """
 
 import os
@@ -18,63 +18,64 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from lpaint.errors import ExitCode, LpaintError, ParamsError, TrainingError
+from lpaint.errors import ExitCode, LpaintError, ParamsError, TrainingError, one_line
 from lpaint.files import is_running
-from lpaint.training.distributed.collectives import LostRankError, is_main, lost_touch, rank, world_size
-from lpaint.training.distributed.watch import NCCL_SETTINGS, Watch, nccl_error
+from lpaint.runtime.interruption import HANGUP
+from lpaint.training.distributed.collectives import LostRankError, is_main, lost_rank_message, rank, world_size
+from lpaint.training.distributed.watchdog import NCCL_SETTINGS, Watchdog, nccl_error
 
 _TIMEOUT = "LPAINT_RANKS_TIMEOUT"
-# Seconds until torchrun's agent has noticed that a process is gone.
-_NOTICED = 3.0
-_END, _GO = "lpaint/end", "lpaint/go"
+# Seconds until torchrun's agent notices that a process is gone.
+_AGENT_DELAY = 3.0
+_EXIT_KEY, _READY_KEY = "lpaint/end", "lpaint/go"
 
 
 @contextmanager
 def process_group() -> Iterator[bool]:
-    """Join the processes that ``torchrun`` started, if there are several; yields whether this is the leading rank 0.
+    """Join the processes that ``torchrun`` started, if there are several; yields whether this is rank 0.
 
-    Gradients and statistics go through NCCL between GPUs and through gloo between CPUs. A rank that is not heard of for
-    ``LPAINT_RANKS_TIMEOUT`` seconds (600 where it is not set) is given up. Between GPUs a thread looks for lost ranks.
+    Gradients and statistics go through NCCL between GPUs and through gloo between CPUs. A rank that does not answer for
+    ``LPAINT_RANKS_TIMEOUT`` seconds (default 600) is lost. Between GPUs a ``Watchdog`` looks for lost ranks.
 
     Raises:
         TrainingError: the processes did not find each other, or one of them died.
-        SystemExit: another rank ended, and has said why; with its exit code.
+        SystemExit: another rank ended and has reported why; with that rank's exit code.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield True
         return
     backend = choose_backend()
     store = _join(backend, _timeout())
-    watch = None
+    watchdog = None
     if "nccl" in backend:
-        near = _alive_here(store)
-        watch = Watch(lambda: _look(store, near), lambda code: _claim(store, code))
-        watch.start()
+        local = _local_ranks(store)
+        watchdog = Watchdog(lambda: _find_lost_rank(store, local), lambda code: _claim_exit(store, code))
+        watchdog.start()
     try:
         yield is_main()
     except BaseException as error:
-        if watch is not None:
-            watch.stop()
-            if watch.found and isinstance(error, Exception):
-                # What NCCL left behind when it was aborted is no number, and any check may trip over it.
-                error = LostRankError(watch.found)
-        raise _ending(store, error) from None
-    if watch is not None:
-        watch.stop()
+        if watchdog is not None:
+            watchdog.stop()
+            if watchdog.problem and isinstance(error, Exception):
+                # Aborted NCCL calls leave NaN behind; the error may come from a check that found it.
+                error = LostRankError(watchdog.problem)
+        raise _final_error(store, error) from None
+    if watchdog is not None:
+        watchdog.stop()
         with suppress(RuntimeError):
-            # For the others' look-outs: this process is gone, but not lost.
-            store.set(_done(rank()), "")
+            # Tells the other ranks' watchdogs that this process ended as planned.
+            store.set(_done_key(rank()), "")
     dist.destroy_process_group()
 
 
 def wait_for_main() -> None:
-    """Wait until rank 0 comes by, for as long as that takes: it may have to wait for something itself."""
+    """Wait until rank 0 calls this function, without a timeout: rank 0 may have to wait itself."""
     if world_size() == 1:
         return
     store: Any = dist.distributed_c10d._get_default_store()
     if is_main():
-        store.set(_GO, "")
-    while not store.check([_GO]):
+        store.set(_READY_KEY, "")
+    while not store.check([_READY_KEY]):
         time.sleep(0.2)
 
 
@@ -86,7 +87,7 @@ def _timeout() -> timedelta:
 
 
 def choose_backend() -> str:
-    """gloo between CPUs, NCCL between GPUs, of which torch then only notes the errors (see ``watch``)."""
+    """gloo between CPUs, NCCL between GPUs; sets ``NCCL_SETTINGS`` where the user has not (see ``watchdog``)."""
     if not torch.cuda.is_available():
         return "gloo"
     for name, value in NCCL_SETTINGS.items():
@@ -97,50 +98,50 @@ def choose_backend() -> str:
 def _join(backend: str, timeout: timedelta) -> Any:
     try:
         store, number, ranks = next(rendezvous("env://", timeout=timeout))
-        store.set(_place(number), f"{platform.node()} {os.getpid()}")
+        store.set(_process_key(number), f"{platform.node()} {os.getpid()}")
         dist.init_process_group(backend, store=store, rank=number, world_size=ranks, timeout=timeout)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).splitlines()[0].split())
+        reason = one_line(str(error).splitlines()[0])
         raise TrainingError(
             f"the processes did not find each other ({reason}); start them by torchrun, as many as it is told"
         ) from None
     return store
 
 
-def _ending(store: Any, error: BaseException) -> BaseException:
-    """What this rank ends with: ``error`` itself, what it was a sign of, or silence if another rank has spoken."""
-    # Whoever ends the others would cut this one's sentence short.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+def _final_error(store: Any, error: BaseException) -> BaseException:
+    """The error with which this rank ends: ``error``, its cause, or SystemExit if another rank has reported."""
+    # A signal from the process that ends all ranks must not interrupt this rank's message.
+    for number in (signal.SIGINT, signal.SIGTERM, *HANGUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         if isinstance(error, LostRankError | KeyboardInterrupt):
-            dead = _dead(store, _NOTICED if isinstance(error, LostRankError) else 0.0)
-            error = TrainingError(dead) if dead else error
-        code, speaks = _claim(store, _exit_code(error))
+            killed = _wait_for_killed_rank(store, _AGENT_DELAY if isinstance(error, LostRankError) else 0.0)
+            error = TrainingError(killed) if killed else error
+        code, reports = _claim_exit(store, _exit_code(error))
     except RuntimeError:
-        # The store is gone, and torchrun with it.
+        # The store is gone, so torchrun has ended.
         return error
-    return error if speaks else SystemExit(code)
+    return error if reports else SystemExit(code)
 
 
-def _claim(store: Any, code: int) -> tuple[int, bool]:
-    """The exit code of the first rank that ends before its time, and whether that is this one, which then speaks."""
-    mine = f"{rank()} {code}"
-    first = store.compare_set(_END, "", mine).decode()
-    return int(first.split()[1]), first == mine
+def _claim_exit(store: Any, code: int) -> tuple[int, bool]:
+    """The exit code of the first rank that fails, and whether that is this rank, which then reports the error."""
+    entry = f"{rank()} {code}"
+    first = store.compare_set(_EXIT_KEY, "", entry).decode()
+    return int(first.split()[1]), first == entry
 
 
-def _look(store: Any, near: Iterable[int]) -> str | None:
-    """What a look-out sees that knows of the ranks ``near`` that they ran on this machine; see ``Watch``."""
+def _find_lost_rank(store: Any, local: Iterable[int]) -> str | None:
+    """The ``check`` of ``Watchdog``; ``local`` are the other ranks of this machine."""
     try:
-        if store.check([_END]):
+        if store.check([_EXIT_KEY]):
             return ""
-        if killed := _killed(store, [other for other in near if not store.check([_done(other)])]):
+        if killed := _killed_rank(store, [other for other in local if not store.check([_done_key(other)])]):
             return killed
     except RuntimeError as error:
-        return lost_touch(" ".join(str(error).splitlines()[0].split()))
-    noted = nccl_error()
-    return lost_touch(noted) if noted else None
+        return lost_rank_message(one_line(str(error).splitlines()[0]))
+    recorded = nccl_error()
+    return lost_rank_message(recorded) if recorded else None
 
 
 def _exit_code(error: BaseException) -> int:
@@ -149,11 +150,11 @@ def _exit_code(error: BaseException) -> int:
     return error.exit_code if isinstance(error, LpaintError) else 1
 
 
-def _dead(store: Any, patience: float) -> str:
-    """A sentence on a rank of this machine that was killed; empty if none was, or another has told of its end."""
+def _wait_for_killed_rank(store: Any, patience: float) -> str:
+    """The message on a killed rank of this machine; empty if none is killed for ``patience`` s or a rank reports."""
     deadline = time.monotonic() + patience
-    while not store.check([_END]):
-        if killed := _killed(store, range(world_size())):
+    while not store.check([_EXIT_KEY]):
+        if killed := _killed_rank(store, range(world_size())):
             return killed
         if time.monotonic() >= deadline:
             break
@@ -161,10 +162,10 @@ def _dead(store: Any, patience: float) -> str:
     return ""
 
 
-def _killed(store: Any, ranks: Iterable[int]) -> str:
-    """A sentence on one of ``ranks`` that is of this machine and gone; empty if none is."""
+def _killed_rank(store: Any, ranks: Iterable[int]) -> str:
+    """The message on the first of ``ranks`` that ran on this machine and is gone; empty if there is none."""
     for other in ranks:
-        machine, process = store.get(_place(other)).decode().split()
+        machine, process = store.get(_process_key(other)).decode().split()
         if machine == platform.node() and not is_running(int(process)):
             return (
                 f"rank {other} (process {process}) of {world_size()} was killed; "
@@ -173,20 +174,22 @@ def _killed(store: Any, ranks: Iterable[int]) -> str:
     return ""
 
 
-def _alive_here(store: Any) -> list[int]:
-    """The other ranks of this machine.
+def _local_ranks(store: Any) -> list[int]:
+    """The other ranks that run on this machine.
 
-    Several machines may have one name, and a process that was never here is not gone.
+    Two machines may have the same name, so a rank counts only if its process is running here.
     """
-    places = {other: store.get(_place(other)).decode().split() for other in range(world_size()) if other != rank()}
+    processes = {other: store.get(_process_key(other)).decode().split() for other in range(world_size())}
     return [
-        other for other, (machine, process) in places.items() if machine == platform.node() and is_running(int(process))
+        other
+        for other, (machine, process) in processes.items()
+        if other != rank() and machine == platform.node() and is_running(int(process))
     ]
 
 
-def _done(number: int) -> str:
+def _done_key(number: int) -> str:
     return f"lpaint/done{number}"
 
 
-def _place(number: int) -> str:
+def _process_key(number: int) -> str:
     return f"lpaint/rank{number}"

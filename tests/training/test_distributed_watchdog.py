@@ -1,4 +1,4 @@
-"""Lost ranks between GPUs, where NCCL raises nothing: what is set, what the look-out sees, and how the process ends."""
+"""Lost ranks between GPUs, where NCCL raises nothing: settings, what the watchdog finds, how the process ends."""
 
 import os
 import platform
@@ -14,12 +14,12 @@ import torch
 import torch.distributed as dist
 
 from lpaint.errors import ExitCode
-from lpaint.training.distributed import session, watch
-from lpaint.training.distributed.watch import NCCL_SETTINGS, Watch
+from lpaint.training.distributed import session, watchdog
+from lpaint.training.distributed.watchdog import NCCL_SETTINGS, Watchdog
 from tests.helpers.ranked import _free_port
 
 # Names as in torch, where this build has no NCCL.
-Noted = Enum("Noted", ["SUCCESS", "TIMEOUT", "COMM_ERROR", "REMOTE_ERROR"])
+NcclError = Enum("NcclError", ["SUCCESS", "TIMEOUT", "COMM_ERROR", "REMOTE_ERROR"])
 
 
 @pytest.fixture
@@ -55,44 +55,48 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Any:
     return found
 
 
-def _noted(monkeypatch: pytest.MonkeyPatch, noted: Enum) -> None:
-    monkeypatch.setattr(watch, "nccl", lambda: SimpleNamespace(get_error=lambda: noted))
+def _record(monkeypatch: pytest.MonkeyPatch, error: Enum) -> None:
+    monkeypatch.setattr(watchdog, "nccl_backend", lambda: SimpleNamespace(get_error=lambda: error))
 
 
-def test_the_look_out_sees_what_became_of_the_others(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    near = session._alive_here(store)
-    assert near == [1] and session._look(store, near) is None
-    _noted(monkeypatch, Noted.SUCCESS)
-    assert session._look(store, near) is None
-    _noted(monkeypatch, Noted.REMOTE_ERROR)
-    assert str(session._look(store, near)).startswith("rank 0 lost touch with the others (remote error); look for")
+def test_the_watchdog_finds_killed_ended_and_lost_ranks(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = session._local_ranks(store)
+    assert local == [1] and session._find_lost_rank(store, local) is None
+    _record(monkeypatch, NcclError.SUCCESS)
+    assert session._find_lost_rank(store, local) is None
+    _record(monkeypatch, NcclError.REMOTE_ERROR)
+    assert str(session._find_lost_rank(store, local)).startswith(
+        "rank 0 lost the connection to the other ranks (remote error); look for"
+    )
     gone = subprocess.Popen(["true"])
     gone.wait()
     store.set("lpaint/rank1", f"{platform.node()} {gone.pid}")
-    assert str(session._look(store, near)).startswith(f"rank 1 (process {gone.pid}) of 2 was killed; run the same")
-    _noted(monkeypatch, Noted.SUCCESS)
-    assert session._look(store, session._alive_here(store)) is None, "it was never seen on this machine"
+    assert str(session._find_lost_rank(store, local)).startswith(
+        f"rank 1 (process {gone.pid}) of 2 was killed; run the same"
+    )
+    _record(monkeypatch, NcclError.SUCCESS)
+    assert session._find_lost_rank(store, session._local_ranks(store)) is None, "it was never seen on this machine"
     store.set("lpaint/done1", "")
-    assert session._look(store, near) is None, "it has come to its end"
+    assert session._find_lost_rank(store, local) is None, "it has come to its end"
     store.set("lpaint/end", "1 5")
-    assert session._look(store, near) == ""
+    assert session._find_lost_rank(store, local) == ""
 
 
 def test_a_store_that_is_gone_is_a_lost_rank(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(keys: list[str]) -> bool:
         raise dist.DistNetworkError("Connection reset by peer\nat TCPStore.cpp")
 
-    assert "(Connection reset by peer)" in str(session._look(SimpleNamespace(check=fail), [1]))
+    assert "(Connection reset by peer)" in str(session._find_lost_rank(SimpleNamespace(check=fail), [1]))
 
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The codes with which the process would have ended, and the aborts of NCCL's kernels."""
     found: list[Any] = []
-    monkeypatch.setattr(watch, "_BETWEEN", 0.01)
-    monkeypatch.setattr(watch, "_GRACE", 0.3)
+    monkeypatch.setattr(watchdog, "_INTERVAL", 0.01)
+    monkeypatch.setattr(watchdog, "_GRACE", 0.3)
     monkeypatch.setattr(os, "_exit", found.append)
-    monkeypatch.setattr(watch, "nccl", lambda: SimpleNamespace(abort=lambda: found.append("abort")))
+    monkeypatch.setattr(watchdog, "nccl_backend", lambda: SimpleNamespace(abort=lambda: found.append("abort")))
     return found
 
 
@@ -109,36 +113,36 @@ def test_a_rank_that_waits_for_the_gpu_is_ended_with_the_first_code_and_one_sent
 ) -> None:
     asked: list[int] = []
 
-    def claim(code: int) -> tuple[int, bool]:
+    def claim_exit(code: int) -> tuple[int, bool]:
         asked.append(code)
         return claimed
 
-    looks = iter([None, None, sentence])
-    lookout = Watch(lambda: next(looks), claim)
-    lookout.start()
-    lookout.join(10)
+    results = iter([None, None, sentence])
+    dog = Watchdog(lambda: next(results), claim_exit)
+    dog.start()
+    dog.join(10)
     assert ended == ["abort", claimed[0]] and asked == [ExitCode.SOME_FAILED]
     assert capsys.readouterr().err == told
 
 
 def test_a_rank_that_comes_back_ends_by_itself(ended: list[Any]) -> None:
-    lookout = Watch(lambda: "rank 1 was killed", lambda code: (code, True))
-    lookout.start()
+    dog = Watchdog(lambda: "rank 1 was killed", lambda code: (code, True))
+    dog.start()
     while not ended:
         pass
-    lookout.stop()
-    lookout.join(10)
-    assert ended == ["abort"] and lookout.found == "rank 1 was killed"
-    quiet = Watch(lambda: None, lambda code: (code, True))
+    dog.stop()
+    dog.join(10)
+    assert ended == ["abort"] and dog.problem == "rank 1 was killed"
+    quiet = Watchdog(lambda: None, lambda code: (code, True))
     quiet.start()
     quiet.stop()
     quiet.join(10)
-    assert quiet.found is None and ended == ["abort"]
+    assert quiet.problem is None and ended == ["abort"]
 
 
 _JOB = """
 import os, signal, sys, time
-from lpaint.training.distributed import session, watch
+from lpaint.training.distributed import session, watchdog
 from lpaint.errors import TrainingError
 from stages.runner import report_errors
 
@@ -146,10 +150,10 @@ session.choose_backend = lambda: BACKEND
 join = session._join
 # This build of torch has gloo alone, which joins them; all else is as between GPUs.
 session._join = lambda backend, timeout: join("gloo", timeout)
-watch._BETWEEN, watch._GRACE = 0.1, 0.5
+watchdog._INTERVAL, watchdog._GRACE = 0.1, 0.5
 BACKEND = "cpu:gloo,cuda:nccl"
-with report_errors("train_agent"), session.process_group() as leads:
-    if leads:
+with report_errors("train_agent"), session.process_group() as is_main:
+    if is_main:
         WHAT
     else:
         OTHER

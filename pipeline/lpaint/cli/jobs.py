@@ -1,4 +1,4 @@
-"""Which files ``lpaint paint`` reads and writes, worked out before any work is done."""
+"""Plan which files ``lpaint paint`` reads and writes, before it paints anything."""
 
 import errno
 import os
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lpaint.errors import DataError, ImageError, LpaintError, ParamsError
-from lpaint.files import is_partial, sweep
-from lpaint.painting.io.formats import is_picture
+from lpaint.files import is_partial, remove_stale_partials
+from lpaint.images.suffixes import has_image_suffix
 from lpaint.painting.io.image import STDIO
 from lpaint.painting.io.outputs import Saving, check_kind, check_place
 
-# Kinds of what is left out of folders: one of it, several of it.
+# Kinds of files and folders that are not painted: singular, plural.
 _LEFT_OUT = {
     "hidden": ("hidden picture", "hidden pictures"),
     "partial": ("half-written file of an interrupted lpaint", "half-written files of an interrupted lpaint"),
@@ -35,9 +35,9 @@ _MOST_SUFFIXES = 5
 
 @dataclass(frozen=True)
 class Job:
-    """A picture, and the files that its painting is written to; ``-`` is standard input or output.
+    """A picture and the output files of its painting; ``-`` is standard input or output.
 
-    ``makes_folder``: the outputs' folder is made where it is missing. ``problem``: why there is nothing to paint.
+    ``makes_folder``: create missing folders of the outputs. ``problem``: why the picture cannot be painted.
     """
 
     source: Path
@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Naming:
-    """Where paintings go: ``outputs`` name files, else ``out_dir`` and ``formats`` (suffixes without dot) do."""
+    """Where paintings go: to the files ``outputs``, or to ``out_dir`` in ``formats`` (suffixes without dot)."""
 
     outputs: tuple[Path, ...] = ()
     out_dir: Path | None = None
@@ -56,7 +56,7 @@ class Naming:
 
     @property
     def suffixes(self) -> set[str]:
-        """Suffixes of the files that are written, in lower case."""
+        """Suffixes of the output files, in lower case."""
         named = {path.suffix.lower() for path in self.outputs if path != STDIO}
         if STDIO in self.outputs:
             named.add(f".{self.formats[0]}")
@@ -65,7 +65,7 @@ class Naming:
 
 @dataclass
 class LeftOut:
-    """What was found in folders and is not painted: how many of each kind, and the suffixes of other files."""
+    """What folders hold that is not painted: the count of each kind, and the suffixes of other files."""
 
     counts: Counter[str] = field(default_factory=Counter)
     suffixes: set[str] = field(default_factory=set)
@@ -86,14 +86,14 @@ class LeftOut:
 
 
 def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Saving) -> tuple[list[Job], LeftOut]:
-    """A job for each picture, and what is left out; folders are replaced by the pictures in them, sorted by name.
+    """One job per picture, and what is left out. A folder stands for the pictures in it, sorted by name.
 
-    A picture that is named twice is painted once. A folder without pictures is a job with a problem, and so is a
-    picture whose output another one has.
+    A picture that is named twice is painted once. A job has a problem if its folder holds no pictures, or if another
+    picture already has its output.
 
     Raises:
-        ParamsError: options that contradict each other, an output that is its own picture, a suffix nobody can write.
-        DataError: there is no picture at all.
+        ParamsError: options contradict each other, an output is its own picture, or a suffix is unknown.
+        DataError: there are no pictures.
     """
     _check_naming(images, naming)
     left_out = LeftOut()
@@ -104,13 +104,13 @@ def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Savin
             found = [(image, Path())]
         else:
             left_here = LeftOut()
-            found = sorted(_pictures(image, recursive, naming.out_dir, left_here))
+            found = sorted(_find_images(image, recursive, naming.out_dir, left_here))
             if not found:
-                jobs.append(Job(image, (), problem=_no_pictures(image, recursive, left_here)))
+                jobs.append(Job(image, (), problem=_no_images(image, recursive, left_here)))
             left_out.counts += left_here.counts
             left_out.suffixes |= left_here.suffixes
         for source, place in found:
-            # Two links are two pictures, two ways to one place are not.
+            # Two links count as two pictures; two paths to one file count as one.
             key = (os.path.realpath(source.parent), source.name)
             if source != STDIO and key in known:
                 left_out.counts["named_twice"] += 1
@@ -118,11 +118,11 @@ def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Savin
             known.add(key)
             jobs.append(Job(source, _outputs(source, place, naming), naming.out_dir is not None))
     problems = [job.problem for job in jobs if job.problem is not None]
-    pictures = len(jobs) - len(problems)
-    if not pictures:
+    paintable = len(jobs) - len(problems)
+    if not paintable:
         raise problems[0]
-    if naming.outputs and pictures > 1:
-        raise ParamsError(f"-o names the painting of one picture, but there are {pictures}; use --out-dir")
+    if naming.outputs and paintable > 1:
+        raise ParamsError(f"-o names the painting of one picture, but there are {paintable}; use --out-dir")
     return _checked_outputs(jobs, naming, saving), left_out
 
 
@@ -145,10 +145,10 @@ def _check_naming(images: list[Path], naming: Naming) -> None:
 
 
 def _checked_outputs(jobs: list[Job], naming: Naming, saving: Saving) -> list[Job]:
-    """The jobs. Of two pictures with one output the first gets it, and the other is a job with a problem.
+    """The jobs. If two pictures have the same output, the first gets it and the second job gets a problem.
 
     Raises:
-        ParamsError: an output that would overwrite its own picture, or a suffix nobody can write.
+        ParamsError: an output would overwrite its own picture, or its suffix is unknown.
     """
     owners: dict[Path, Path] = {}
     checked = []
@@ -169,13 +169,13 @@ def _checked_outputs(jobs: list[Job], naming: Naming, saving: Saving) -> list[Jo
     return checked
 
 
-def _pictures(top: Path, recursive: bool, out_dir: Path | None, left_out: LeftOut) -> Iterator[tuple[Path, Path]]:
-    """Pictures in a folder, each with its folder relative to it; the folder of the paintings is left out."""
+def _find_images(top: Path, recursive: bool, out_dir: Path | None, left_out: LeftOut) -> Iterator[tuple[Path, Path]]:
+    """Images in a folder, each with its subfolder relative to ``top``. The folder of the paintings is left out."""
 
-    def refused(_: OSError) -> None:
+    def count_unreadable(_: OSError) -> None:
         left_out.counts["unreadable_folder"] += 1
 
-    for base, folders, files in os.walk(top, onerror=refused):
+    for base, folders, files in os.walk(top, onerror=count_unreadable):
         here = Path(base)
         entered = []
         for name in folders:
@@ -198,7 +198,7 @@ def _pictures(top: Path, recursive: bool, out_dir: Path | None, left_out: LeftOu
 
 
 def _folder_kind(path: Path, recursive: bool) -> str:
-    """Why a folder in a folder is not entered; empty if it is."""
+    """Why a subfolder is not searched; empty if it is."""
     if path.name.startswith("."):
         return "hidden_folder"
     if not recursive:
@@ -207,22 +207,22 @@ def _folder_kind(path: Path, recursive: bool) -> str:
 
 
 def _file_kind(path: Path) -> str:
-    """Why a file in a folder is not painted, a key of ``_LEFT_OUT`` or ``system``; empty if it is."""
+    """Why a file in a folder is not painted: a key of ``_LEFT_OUT`` or ``system``. Empty if it is painted."""
     if is_partial(path):
         return "partial"
     if path.name.startswith("."):
-        # ._photo.jpg holds what macOS knows of photo.jpg; .DS_Store and the like are not worth a word.
-        return "hidden" if is_picture(path) else "system"
+        # macOS writes metadata of photo.jpg to ._photo.jpg. System files such as .DS_Store are not reported.
+        return "hidden" if has_image_suffix(path) else "system"
     try:
         mode = path.stat().st_mode
     except OSError:
         return "link"
-    if not is_picture(path):
+    if not has_image_suffix(path):
         return "system" if path.name in ("Thumbs.db", "desktop.ini") else "other"
     return "" if stat.S_ISREG(mode) else "special"
 
 
-def _no_pictures(folder: Path, recursive: bool, left_out: LeftOut) -> DataError:
+def _no_images(folder: Path, recursive: bool, left_out: LeftOut) -> DataError:
     besides = f" (left out: {left_out})" if str(left_out) else ""
     deeper = "" if recursive else "; --recursive looks into the folders in it"
     return DataError(f"{folder}: holds no pictures{besides}{deeper}")
@@ -240,7 +240,7 @@ def _outputs(source: Path, place: Path, naming: Naming) -> tuple[Path, ...]:
 
 
 def make_out_dir(folder: Path) -> None:
-    """Make the folder of the paintings. Called last: a command that is refused leaves none behind.
+    """Make the folder of the paintings. Called after all checks, so that a refused command leaves no folder behind.
 
     Raises:
         ParamsError: it cannot be made.
@@ -252,24 +252,24 @@ def make_out_dir(folder: Path) -> None:
 
 
 def _is_folder(path: Path) -> bool:
-    """``Path.is_dir``; what has no answer, as a name that is too long, is none."""
+    """``Path.is_dir``, but False where that raises, as for a name that is too long."""
     with suppress(OSError):
         return path.is_dir()
     return False
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file or folder; not where one of them does not exist."""
+    """Whether two paths lead to the same file or folder. False if one does not exist."""
     with suppress(OSError):
         return one.samefile(other)
     return False
 
 
 def check_source(job: Job) -> None:
-    """Refuse a picture that there is no sense in opening.
+    """Refuse a picture that cannot be opened.
 
     Raises:
-        LpaintError: the job's own problem, or that its file cannot be read.
+        LpaintError: the job has a problem, or its file cannot be read.
     """
     if job.problem is not None:
         raise job.problem
@@ -292,10 +292,10 @@ def check_source(job: Job) -> None:
 
 
 def outputs_to_write(job: Job, overwrite: bool, skip_existing: bool) -> list[Path]:
-    """Those of a job's outputs that may be written; empty where there is nothing left to do.
+    """The outputs of a job to write; empty if all exist and are skipped.
 
     Raises:
-        ImageError: an output cannot be there, or is there already and may neither be overwritten nor skipped.
+        ImageError: an output cannot be written, or exists and may be neither overwritten nor skipped.
     """
     wanted = []
     for output in job.outputs:
@@ -303,7 +303,7 @@ def outputs_to_write(job: Job, overwrite: bool, skip_existing: bool) -> list[Pat
             wanted.append(output)
             continue
         if job.makes_folder:
-            _mirror(output.parent)
+            _make_folder(output.parent)
         check_place(output)
         if not output.exists():
             wanted.append(output)
@@ -315,7 +315,7 @@ def outputs_to_write(job: Job, overwrite: bool, skip_existing: bool) -> list[Pat
     return wanted
 
 
-def _mirror(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -323,6 +323,6 @@ def _mirror(folder: Path) -> None:
 
 
 def sweep_outputs(outputs: Iterable[Path]) -> None:
-    """Remove what killed runs left where paintings are about to be written."""
+    """Remove partial files of killed runs from the folders of the outputs."""
     for folder in {output.parent for output in outputs if output != STDIO}:
-        sweep(folder)
+        remove_stale_partials(folder)

@@ -1,4 +1,4 @@
-"""A GAN at work beside the agent: the network in training, the slow copy that rewards, and its optimiser."""
+"""Training of a GAN beside the agent: the trained network, its Polyak average that gives the reward, the optimizer."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lpaint.gan.base import Gan, Metrics
-from lpaint.gan.networks import renew_spectral_norms
+from lpaint.gan.networks import update_spectral_norms
 from lpaint.runtime.params import Adam, Discriminator
 from lpaint.training import optim
 from lpaint.training.device import Compute
@@ -14,14 +14,15 @@ from lpaint.training.restore import load_part
 
 
 class DiscriminatorTrainer:
-    """Trains ``gan`` on what the agent paints.
+    """Trains ``gan`` on the agent's paintings.
 
-    ``target`` is its Polyak average, whose score is the reward: were the reward the network's own, it would change
-    under the critic's feet with every update. ``gan`` itself is only trained.
+    ``target`` is the Polyak average of ``gan``; its score is the reward. The score of ``gan`` itself would change the
+    critic's learning target with every update.
 
     Args:
         gan: a fresh GAN.
-        settings: what all GANs share; ``adam``: what its own section says of the optimiser.
+        settings: the settings that all GANs share.
+        adam: the optimizer's settings, from the GAN's own section.
         compute: device and precision.
     """
 
@@ -33,9 +34,9 @@ class DiscriminatorTrainer:
         self.optimiser = optim.adam(self.gan, adam.learning_rate, (first, second))
 
     def update(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> Metrics:
-        """One step on real and fake pairs [B, 6, S, S], and the target's after it; scalars to log.
+        """One step of the network and its target on real and fake pairs [B, 6, S, S]; returns scalars to log.
 
-        A frozen GAN learns nothing, but is still shown what its scores refer to.
+        A frozen GAN takes no step, but its reference pairs are updated.
         """
         if self.settings.frozen:
             self._update_references(real, fake)
@@ -43,24 +44,24 @@ class DiscriminatorTrainer:
         with self.compute.autocast():
             loss, metrics = self.gan.loss(real, fake, rng)
         optim.optimizer_step(loss, list(self.gan.parameters()), self.optimiser)
-        self.gan.stepped(metrics)
-        self._follow()
+        self.gan.on_step(metrics)
+        self._update_target()
         self._update_references(real, fake)
         return {"losses/discriminator": loss.detach()} | {f"gan/{name}": value for name, value in metrics.items()}
 
     def synchronise(self) -> None:
-        """Make the target equal to the network."""
+        """Copy the network's state to the target."""
         self.target.load_state_dict(self.gan.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Network, target and optimiser."""
+        """State of network, target and optimizer."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``'s state.
+        """Restore the state that ``state_dict`` returned.
 
         Raises:
-            MisfitError: it is of other parts.
+            MisfitError: the state is of other networks.
         """
         for name, part in self._parts().items():
             load_part(part, state, name)
@@ -68,10 +69,10 @@ class DiscriminatorTrainer:
     def _parts(self) -> dict[str, Any]:
         return {"gan": self.gan, "target": self.target, "optimiser": self.optimiser}
 
-    def _follow(self) -> None:
-        # Singular vectors and references are the target's own.
+    def _update_target(self) -> None:
+        # The target has singular vectors and references of its own, so its buffers are not copied.
         optim.polyak_update(self.target, self.gan, self.settings.tau, buffers=False)
-        renew_spectral_norms(self.target)
+        update_spectral_norms(self.target)
 
     def _update_references(self, real: Tensor, fake: Tensor) -> None:
         with self.compute.autocast():

@@ -1,4 +1,4 @@
-"""``lpaint bench prepare``: pictures decoded and packed a second, against Pillow on one core."""
+"""``lpaint bench prepare``: images decoded and packed per second, against one core."""
 
 import io
 import time
@@ -13,24 +13,24 @@ from lpaint.data.packing import worker_count
 from lpaint.data.prepare import prepare
 from lpaint.runtime.params import Params
 
-# The size of CelebA's aligned pictures.
+# Size of CelebA's aligned images, pixels.
 _WIDTH, _HEIGHT = 178, 218
 _DRAWN = 64
 
 
-def bench_preparing(params: Params, count: int) -> Report:
+def bench_preparation(params: Params, count: int) -> Report:
     """Prepare an archive of ``count`` synthetic JPEGs of CelebA's size, and decode as many on one core."""
     size, fit = params.data.size, params.data.fit
-    pictures = [_jpeg(index) for index in range(min(count, _DRAWN))]
+    jpegs = [_jpeg(index) for index in range(min(count, _DRAWN))]
     started = time.perf_counter()
     for index in range(count):
-        square(decode(pictures[index % len(pictures)], size).image, size, fit)
+        square(decode(jpegs[index % len(jpegs)], size).image, size, fit)
     single = count / (time.perf_counter() - started)
     with TemporaryDirectory() as folder:
         archive = Path(folder) / "img_align_celeba.zip"
         with zipfile.ZipFile(archive, "w") as file:
             for index in range(count):
-                file.writestr(f"img_align_celeba/{index + 1:06d}.jpg", pictures[index % len(pictures)])
+                file.writestr(f"img_align_celeba/{index + 1:06d}.jpg", jpegs[index % len(jpegs)])
         data = params.data.model_copy(update={"source": "celeba", "path": str(archive), "limit": 0})
         started = time.perf_counter()
         prepare(params.model_copy(update={"data": data}), Path(folder) / "prepared", progress=False)

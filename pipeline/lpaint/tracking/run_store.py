@@ -1,4 +1,4 @@
-"""Tracked runs read back from MLflow, for comparisons and for choosing a model."""
+"""Reading runs and registered models from MLflow, for comparisons and promotion."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpaint.errors import DataError, ModelError
-from lpaint.tracking.mlflow_store import REGISTERED_MODEL, connect, own_store_exists
+from lpaint.errors import DataError, ModelError, one_line
+from lpaint.tracking.mlflow_store import REGISTERED_MODEL, connect, store_exists
 
 _PAGE = 1000
 CHAMPION = "champion"
@@ -15,14 +15,14 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A stage's run: ``status`` as MLflow has it (FINISHED, FAILED, ...), ``began`` in milliseconds.
+    """A stage's run: ``status`` is MLflow's (FINISHED, FAILED, ...), ``start_time`` is in milliseconds since 1970.
 
-    ``metrics`` are each metric's last values.
+    ``metrics`` has the last value of each metric.
     """
 
     run_id: str
     status: str
-    began: int
+    start_time: int
     params: dict[str, str]
     tags: dict[str, str]
     metrics: dict[str, float]
@@ -37,9 +37,9 @@ class RegisteredVersion:
 
 
 class RunStore:
-    """Reads the store at ``uri``; None = that of ``MLFLOW_TRACKING_URI``, or the repository's own.
+    """Reads the store at ``uri``; None = the store of ``MLFLOW_TRACKING_URI``, or the repository's own.
 
-    A store that was never made has no runs and is not made.
+    A store that does not exist counts as empty and is not created.
 
     Raises:
         DataError: the store cannot be read.
@@ -48,8 +48,8 @@ class RunStore:
     def __init__(self, uri: str | None = None) -> None:
         self._client: Any = None
         self._experiment = ""
-        if own_store_exists(uri):
-            with _readable(uri):
+        if store_exists(uri):
+            with _data_errors(uri):
                 self._client, self._experiment = connect(uri)
 
     def runs(self, stage: str) -> list[TrackedRun]:
@@ -57,7 +57,7 @@ class RunStore:
         if self._client is None:
             return []
         found, token = [], None
-        with _readable():
+        with _data_errors():
             while True:
                 page = self._client.search_runs(
                     [self._experiment],
@@ -66,21 +66,21 @@ class RunStore:
                     order_by=["attributes.start_time ASC"],
                     page_token=token,
                 )
-                found += [_tracked(run) for run in page]
+                found += [_tracked_run(run) for run in page]
                 token = page.token
                 if not token:
                     return found
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        """(step, value) of everything that was logged of a metric, by step."""
-        with _readable():
+        """All (step, value) pairs of a metric, by step."""
+        with _data_errors():
             rows = self._client.get_metric_history(run_id, metric)
-        # A resumed training logs some steps again; what it logged last counts.
+        # A resumed training logs some steps again; the latest value counts.
         latest = {row.step: row for row in sorted(rows, key=lambda row: row.timestamp)}
         return [(step, float(latest[step].value)) for step in sorted(latest)]
 
     def artifact(self, run_id: str, path: str, folder: Path) -> Path | None:
-        """Fetch an artifact of a run into ``folder``; None where the run has none of that name."""
+        """Download an artifact of a run into ``folder``; None if the run has no such artifact."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -92,22 +92,22 @@ class RunStore:
         """Versions of the registered model, oldest first."""
         if self._client is None:
             return []
-        with _readable():
+        with _data_errors():
             found = self._client.search_model_versions(f"name = '{REGISTERED_MODEL}'")
         found = sorted(found, key=lambda each: int(each.version))
         return [RegisteredVersion(str(each.version), str(each.run_id)) for each in found]
 
     def run(self, run_id: str) -> TrackedRun | None:
-        """A run by its id; None if it was deleted."""
+        """The run with this id; None if it was deleted."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return _tracked(self._client.get_run(run_id))
+            return _tracked_run(self._client.get_run(run_id))
         except MlflowException:
             return None
 
     def alias(self, name: str) -> RegisteredVersion | None:
-        """The version of the registered model that has an alias; None where no version has it."""
+        """The version of the registered model with an alias; None if no version has it."""
         from mlflow.exceptions import MlflowException
 
         if self._client is None:
@@ -120,7 +120,7 @@ class RunStore:
 
     def set_alias(self, name: str, version: str) -> None:
         """Give an alias to a version of the registered model."""
-        with _readable():
+        with _data_errors():
             self._client.set_registered_model_alias(REGISTERED_MODEL, name, version)
 
     def fetch_model(self, version: str, folder: Path) -> Path:
@@ -132,22 +132,22 @@ class RunStore:
         import mlflow.artifacts
 
         try:
-            with _readable():
+            with _data_errors():
                 uri = f"models:/{REGISTERED_MODEL}/{version}"
                 found = sorted(Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))).rglob("*.onnx"))
         except DataError as error:
             raise ModelError(f"version {version} of {REGISTERED_MODEL} cannot be fetched: {error}") from None
         if not found:
-            with _readable():
+            with _data_errors():
                 place = self._client.get_model_version_download_uri(REGISTERED_MODEL, version)
             raise ModelError(
                 f"version {version} of {REGISTERED_MODEL} holds no ONNX file in {place}; "
-                "bring that folder back, or export and register the model again"
+                "restore that folder, or export and register the model again"
             )
         return found[0]
 
 
-def _tracked(run: Any) -> TrackedRun:
+def _tracked_run(run: Any) -> TrackedRun:
     return TrackedRun(
         str(run.info.run_id),
         str(run.info.status),
@@ -159,13 +159,13 @@ def _tracked(run: Any) -> TrackedRun:
 
 
 @contextmanager
-def _readable(uri: str | None = None) -> Iterator[None]:
+def _data_errors(uri: str | None = None) -> Iterator[None]:
+    """Turn any error of the store, which may have many types, into DataError."""
     try:
         yield
     except DataError:
         raise
     except Exception as error:
-        # Stores raise whatever they like.
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         where = f" at {uri}" if uri else ""
         raise DataError(f"MLflow's store{where} cannot be read ({reason}); check MLFLOW_TRACKING_URI") from None

@@ -1,4 +1,4 @@
-"""``lpaint bench replay``: what drawing a batch and report_errors its errors costs, by replay and by its size."""
+"""``lpaint bench replay``: time to sample a batch and to update its priorities, by replay buffer and capacity."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,13 @@ from lpaint.training.device import Compute
 
 _BATCH = 96
 _CAPACITIES = {"32 k": 1 << 15, "1 M": 1 << 20}
-# Canvases of the least size: what is measured is the choosing, not the copying of pictures.
+# The smallest canvas, so that sampling is measured and not the copying of images.
 _CANVAS = 1
 _ACTION = (5, 13)
 
 
 def bench_replay(per: Per, compute: Compute, repeats: int) -> Report:
-    """Milliseconds to sample a batch and to update its priorities, at two capacities, and how that grows."""
+    """Milliseconds to sample a batch and update its priorities at two capacities, and their ratio."""
     device = compute.torch_device
     rng = torch.Generator(device).manual_seed(0)
     errors = torch.rand(_BATCH, device=device)
