@@ -1,1 +1,1 @@
-"""The painting agent: networks, environment, update rule, training loop."""
+"""The painting agent. ``trainer`` runs the training loop, ``train_step`` one update, ``ddpg`` has the update rule."""

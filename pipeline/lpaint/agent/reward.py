@@ -45,11 +45,11 @@ class RewardModel:
         if self.settings.l2:
             reward = reward + self.settings.l2 * self._l2(obs, next_obs, target)
         if self.score is not None:
-            gain = self.gan_reward(obs, next_obs, target)
+            gan_reward = self.gan_reward(obs, next_obs, target)
             if self.settings.gan_scale == "running":
-                self._update_scale(gain)
-                gain = gain / (self.mean_square.sqrt() + 1e-8)
-            reward = reward + self.settings.gan * gain
+                self._update_scale(gan_reward)
+                gan_reward = gan_reward / (self.mean_square.sqrt() + 1e-8)
+            reward = reward + self.settings.gan * gan_reward
         return reward
 
     def gan_reward(self, obs: Tensor, next_obs: Tensor, target: Tensor) -> Tensor:
@@ -58,9 +58,9 @@ class RewardModel:
         return self.score(pair(next_obs, target)) - self.score(pair(obs, target))
 
     @torch.no_grad()
-    def _update_scale(self, gain: Tensor) -> None:
+    def _update_scale(self, gan_reward: Tensor) -> None:
         """Update the running scale by a batch; bias-corrected, so the first batch sets it."""
-        square = distributed.all_reduce_mean(gain.square().mean())
+        square = distributed.all_reduce_mean(gan_reward.square().mean())
         self._batches += 1
         rate = torch.maximum(1 / self._batches, torch.full_like(self._batches, 0.01))
         self.mean_square += rate * (square - self.mean_square)
