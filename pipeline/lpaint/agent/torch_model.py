@@ -48,7 +48,7 @@ class TorchPaintingModel:
         self.bundle: int = settings["bundle"]
         self.max_steps: int = settings["max_steps"]
         self.zoom: tuple[int, ...] = tuple(settings["zoom"])
-        self.overhang = self.family.reach
+        self.overhang = self.family.overhang
         self.fits_colours: bool = settings["fit_colours"] != "never"
         self.initial_canvas: str = settings["start"]
         self.protocol: str = settings.get("protocol", "search")
