@@ -15,7 +15,7 @@ import torch
 import typer
 
 from lpaint.plots import save_curves
-from lpaint.renderer.training import RendererProgress, RendererTraining
+from lpaint.renderer.training import RendererTraining, RendererTrainState
 from lpaint.runtime.params import Params, load_params
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
@@ -39,7 +39,7 @@ def train(params: Params, compute: Compute, settings: dict[str, Any]) -> dict[st
         training = RendererTraining(variant, compute, CheckpointManager(Path(folder)), NullTracker())
         started = time.process_time()
 
-        def note(progress: RendererProgress) -> None:
+        def note(progress: RendererTrainState) -> None:
             if len(progress.curve) > len(clock):
                 clock.append(time.process_time() - started)
 

@@ -18,7 +18,7 @@ from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
 from lpaint.errors import TrainingError
 from lpaint.renderer.networks import canvas_rasterisers, load_renderer
-from lpaint.renderer.training import RendererProgress, RendererTraining
+from lpaint.renderer.training import RendererTraining, RendererTrainState
 from lpaint.runtime.params import Params
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
@@ -40,7 +40,7 @@ def _agent(params: Params, chain: Path, folder: Path) -> AgentTraining:
 
 
 def _stop_at(update: int) -> Any:
-    def check(progress: TrainState | RendererProgress) -> None:
+    def check(progress: TrainState | RendererTrainState) -> None:
         if progress.update >= update:
             raise StoppedError
 
@@ -367,7 +367,7 @@ def test_a_terminal_that_is_closed_ends_the_pretraining_with_a_checkpoint(
     def training() -> RendererTraining:
         return RendererTraining(params, choose_compute(params.base), CheckpointManager(tmp_path), NullTracker())
 
-    def close(progress: RendererProgress) -> None:
+    def close(progress: RendererTrainState) -> None:
         if progress.update == 13:
             monkeypatch.setattr(sys, "stderr", DeadTerminal())
             signal.raise_signal(signal.SIGHUP)

@@ -92,21 +92,21 @@ def test_settings_name_all_that_building_needs() -> None:
 
 
 @pytest.mark.parametrize("name", loss_names())
-def test_every_loss_is_least_at_the_teacher_and_falls_towards_it(name: str) -> None:
+def test_every_loss_is_least_at_the_exact_opacity_and_falls_towards_it(name: str) -> None:
     loss = get_loss(name)
-    teacher = torch.zeros(2, 8, 8)
-    teacher[:, 2:6, 3:5] = 1
-    good, fair, bad = (loss((teacher * 2 - 1) * scale, teacher) for scale in (8.0, 1.0, -1.0))
+    exact = torch.zeros(2, 8, 8)
+    exact[:, 2:6, 3:5] = 1
+    good, fair, bad = (loss((exact * 2 - 1) * scale, exact) for scale in (8.0, 1.0, -1.0))
     assert 0 <= good < fair < bad
 
 
 def test_edges_weigh_more_in_the_edge_loss() -> None:
-    teacher = torch.zeros(1, 9, 9)
-    teacher[:, :, 5:] = 1
-    calm = (teacher * 2 - 1) * 4
+    exact = torch.zeros(1, 9, 9)
+    exact[:, :, 5:] = 1
+    calm = (exact * 2 - 1) * 4
     beside, far = calm.clone(), calm.clone()
     beside[0, 4, 4], far[0, 4, 0] = 4.0, 4.0
-    wrong = [get_loss("edge")(logits, teacher) - get_loss("edge")(calm, teacher) for logits in (beside, far)]
+    wrong = [get_loss("edge")(logits, exact) - get_loss("edge")(calm, exact) for logits in (beside, far)]
     assert wrong[0] == pytest.approx(4 * float(wrong[1]), rel=1e-4)
 
 

@@ -28,8 +28,8 @@ def _random(family: StrokeFamily, count: int, seed: int = 0) -> Tensor:
 
 
 def _draw(family: StrokeFamily, shape: Tensor, size: int) -> Tensor:
-    rows, columns, pitch = (part.to(shape.dtype) for part in pixel_centres(len(shape), size))
-    return family.rasterise(shape, rows, columns, pitch)
+    rows, columns, pixel_size = (part.to(shape.dtype) for part in pixel_centres(len(shape), size))
+    return family.rasterise(shape, rows, columns, pixel_size)
 
 
 @every_family
@@ -85,9 +85,9 @@ def test_gradient_goes_through_tiles(family: StrokeFamily) -> None:
 @every_family
 def test_rasters_need_not_be_square_or_whole(family: StrokeFamily) -> None:
     shape = _random(family, 5)
-    rows, columns, pitch = pixel_centres(5, 40)
-    whole = family.rasterise(shape, rows, columns, pitch)
-    part = family.rasterise(shape, rows[:, 10:25], columns[:, 3:37], pitch)
+    rows, columns, pixel_size = pixel_centres(5, 40)
+    whole = family.rasterise(shape, rows, columns, pixel_size)
+    part = family.rasterise(shape, rows[:, 10:25], columns[:, 3:37], pixel_size)
     torch.testing.assert_close(part, whole[:, 10:25, 3:37])
 
 
@@ -99,7 +99,7 @@ def test_no_paint_beyond_the_bounds_and_none_beyond_the_reach(family: StrokeFami
     alpha = family.rasterise(shape, centres, centres, torch.full((len(shape), 2), 1 / size))
     bounds = family.bounds(shape)
     assert bounds.shape == (len(shape), 4) and (bounds[:, :2] <= bounds[:, 2:]).all()
-    assert bounds.min() >= -family.reach - 1e-6 and bounds.max() <= 1 + family.reach + 1e-6
+    assert bounds.min() >= -family.overhang - 1e-6 and bounds.max() <= 1 + family.overhang + 1e-6
     half = 0.75 / size
     top, left, bottom, right = (part[:, None] for part in bounds.unbind(1))
     outside_rows = (centres < top - half) | (centres > bottom + half)
@@ -238,11 +238,11 @@ def test_tapered_line_is_the_hull_of_its_end_discs() -> None:
     alpha = _draw(family, shape, size)[0]
     centres = (np.arange(size) + 0.5) / size
     rows, columns = np.meshgrid(centres, centres, indexing="ij")
-    reach = np.full((size, size), -np.inf)
+    extent = np.full((size, size), -np.inf)
     for t in np.linspace(0, 1, 801):
         radius = (0.2 + 0.8 * t) / 8 + 0.5 / 128
-        reach = np.maximum(reach, radius - np.hypot(rows - 0.3 - 0.4 * t, columns - 0.3 - 0.4 * t))
-    dense = np.clip(reach * size + 0.5, 0, 1)
+        extent = np.maximum(extent, radius - np.hypot(rows - 0.3 - 0.4 * t, columns - 0.3 - 0.4 * t))
+    dense = np.clip(extent * size + 0.5, 0, 1)
     assert np.abs(alpha.numpy() - dense).max() < 0.02
 
 

@@ -87,17 +87,17 @@ def test_the_middle_point_is_relative_to_the_ends() -> None:
 @pytest.mark.parametrize(("column", "last"), [(0.2, 0.173177), (0.5, 0.673177), (0.8, 1.0)])
 def test_a_later_disc_overwrites_an_earlier_one(column: float, last: float) -> None:
     # A bar of length 0.6 and radius 0.1 + 0.5/128: the last disc over the middle line lies 0.10391 / 0.6 further on.
-    centre, pitch = torch.tensor([[0.5]]), torch.full((1, 2), 1 / 256)
-    alpha = BEZIER.rasterise(_stroke(opacities=(1.0, 0.2)), centre, torch.tensor([[column]]), pitch)
+    centre, pixel_size = torch.tensor([[0.5]]), torch.full((1, 2), 1 / 256)
+    alpha = BEZIER.rasterise(_stroke(opacities=(1.0, 0.2)), centre, torch.tensor([[column]]), pixel_size)
     assert alpha.item() == pytest.approx(1.0 - 0.8 * last, abs=2e-3)
 
 
 @pytest.mark.parametrize("t", [0.0, 0.06, 0.3, 0.55, 0.9, 1.0])
 def test_a_thin_stroke_has_the_opacity_of_the_place(t: float) -> None:
     # Its radius is 0.5/128, so the last disc over the middle line lies that much further along the length of 0.6.
-    centre, pitch = torch.tensor([[0.5]]), torch.full((1, 2), 1 / 1024)
+    centre, pixel_size = torch.tensor([[0.5]]), torch.full((1, 2), 1 / 1024)
     stroke = _stroke(radii=(0.0, 0.0), opacities=(0.0, 1.0))
-    alpha = BEZIER.rasterise(stroke, centre, torch.tensor([[0.2 + 0.6 * t]]), pitch)
+    alpha = BEZIER.rasterise(stroke, centre, torch.tensor([[0.2 + 0.6 * t]]), pixel_size)
     assert alpha.item() == pytest.approx(t, abs=0.01)
 
 
@@ -112,8 +112,8 @@ def test_a_stroke_is_the_same_at_every_resolution() -> None:
 
 def test_a_window_of_the_raster_is_a_part_of_the_whole() -> None:
     shape = _random(4, seed=2)
-    rows, columns, pitch = pixel_centres(4, 32)
-    window = BEZIER.rasterise(shape, rows[:, 5:20], columns[:, 8:], pitch)
+    rows, columns, pixel_size = pixel_centres(4, 32)
+    window = BEZIER.rasterise(shape, rows[:, 5:20], columns[:, 8:], pixel_size)
     torch.testing.assert_close(window, _draw(shape, 32)[:, 5:20, 8:])
 
 
@@ -129,10 +129,10 @@ def test_no_paint_lies_beyond_the_reach() -> None:
     shape = torch.cat([torch.randint(2, (256, 10), generator=generator).float(), _random(64, seed=6)])
     count, size = len(shape), 96
     centres = ((torch.arange(size) + 0.5) / size * 2 - 0.5).expand(count, size)
-    pitch = torch.full((count, 2), 2 / size)
-    alpha = BEZIER.rasterise(shape, centres, centres, pitch)
+    pixel_size = torch.full((count, 2), 2 / size)
+    alpha = BEZIER.rasterise(shape, centres, centres, pixel_size)
     # A pixel is beyond if its whole box is.
-    beyond = (centres[0] - 0.5).abs() - 1 / size > 0.5 + BEZIER.reach
+    beyond = (centres[0] - 0.5).abs() - 1 / size > 0.5 + BEZIER.overhang
     overhang = (centres[0] - 0.5).abs() > 0.5 + 0.2
     assert beyond.any()
     assert alpha[:, beyond].max() == 0 and alpha[:, :, beyond].max() == 0
@@ -183,11 +183,11 @@ def test_gradients_agree_with_finite_differences() -> None:
         ],
         dtype=torch.float64,
     )
-    centres, _, pitch = (values.double() for values in pixel_centres(len(shape), 32))
+    centres, _, pixel_size = (values.double() for values in pixel_centres(len(shape), 32))
     weights = torch.rand(32, 32, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
 
     def summed(values: Tensor) -> Tensor:
-        return (BEZIER.rasterise(values, centres, centres, pitch) * weights).sum((1, 2))
+        return (BEZIER.rasterise(values, centres, centres, pixel_size) * weights).sum((1, 2))
 
     (gradient,) = torch.autograd.grad(summed(shape.requires_grad_()).sum(), shape)
     for parameter in range(10):
@@ -252,7 +252,7 @@ def test_no_pixel_differs_much_from_a_dense_row_of_discs() -> None:
     family = get_family("bezier_opaque")
     shape = family.sample(300, torch.Generator().manual_seed(2**40))
     size = 48
-    rows, columns, pitch = pixel_centres(len(shape), size)
+    rows, columns, pixel_size = pixel_centres(len(shape), size)
     x0, y0, x1, y1, x2, y2, r0, r1 = (part[:, None, None] for part in shape.unbind(1))
     margin = torch.full((len(shape), size, size), -torch.inf)
     for t in torch.linspace(0, 1, 301):
@@ -262,7 +262,7 @@ def test_no_pixel_differs_much_from_a_dense_row_of_discs() -> None:
         margin = torch.maximum(margin, radius - torch.hypot(rows[:, :, None] - row, columns[:, None, :] - column))
     dense = (margin * size + 0.5).clamp(0, 1)
     # A single wrong pixel would be a speck in the painting.
-    assert (family.rasterise(shape, rows, columns, pitch) - dense).abs().max() < 0.15
+    assert (family.rasterise(shape, rows, columns, pixel_size) - dense).abs().max() < 0.15
 
 
 def test_the_fitted_colour_is_the_least_squares_one() -> None:

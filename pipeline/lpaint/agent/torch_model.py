@@ -47,7 +47,7 @@ class TorchPaintingModel:
         self.family: StrokeFamily = get_family(spec.family)
         self.canvas, self.bundle, self.max_steps = spec.canvas, spec.bundle, spec.max_steps
         self.zoom = spec.zoom
-        self.overhang = self.family.reach
+        self.overhang = self.family.overhang
         self.fits_colours = spec.fit_colours != "never"
         self.initial_canvas = spec.initial_canvas
         self.protocol = spec.protocol

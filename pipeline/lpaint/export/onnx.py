@@ -129,7 +129,7 @@ def actor_metadata(spec: ActorSpec, family: StrokeFamily, commit: str, run_id: s
         "schema_version": SCHEMA_VERSION,
         "stroke_parameters": str(family.parameters),
         "value_range": "0..1",
-        "reach": str(family.reach),
+        "reach": str(family.overhang),
         "licence": LICENCES[spec.data_source],
         "git_commit": commit,
         "mlflow_run_id": run_id,

@@ -1,4 +1,4 @@
-"""What a neural renderer is taught to minimise, by name."""
+"""Losses between a neural renderer's logits and the exact opacity, by name."""
 
 from collections.abc import Callable
 
@@ -9,22 +9,22 @@ from torch.nn import functional as F
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def _l1(logits: Tensor, teacher: Tensor) -> Tensor:
-    return F.l1_loss(torch.sigmoid(logits), teacher)
+def _l1(logits: Tensor, exact: Tensor) -> Tensor:
+    return F.l1_loss(torch.sigmoid(logits), exact)
 
 
-def _l2(logits: Tensor, teacher: Tensor) -> Tensor:
-    return F.mse_loss(torch.sigmoid(logits), teacher)
+def _l2(logits: Tensor, exact: Tensor) -> Tensor:
+    return F.mse_loss(torch.sigmoid(logits), exact)
 
 
-def _mixed(logits: Tensor, teacher: Tensor) -> Tensor:
-    return _l1(logits, teacher) + _l2(logits, teacher)
+def _mixed(logits: Tensor, exact: Tensor) -> Tensor:
+    return _l1(logits, exact) + _l2(logits, exact)
 
 
-def _edge(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy in which pixels beside an edge of the teacher's weigh up to four times as much."""
-    spread = F.max_pool2d(teacher[:, None], 3, 1, 1) + F.max_pool2d(-teacher[:, None], 3, 1, 1)
-    return F.binary_cross_entropy_with_logits(logits, teacher, weight=1 + 3 * spread[:, 0])
+def _edge(logits: Tensor, exact: Tensor) -> Tensor:
+    """Cross-entropy that weights pixels beside an edge of the exact opacity up to four times as much."""
+    contrast = F.max_pool2d(exact[:, None], 3, 1, 1) + F.max_pool2d(-exact[:, None], 3, 1, 1)
+    return F.binary_cross_entropy_with_logits(logits, exact, weight=1 + 3 * contrast[:, 0])
 
 
 _LOSSES: dict[str, Loss] = {
@@ -42,5 +42,5 @@ def loss_names() -> list[str]:
 
 
 def get_loss(name: str) -> Loss:
-    """The loss registered as ``name``: (logits [N, S, S], the teacher's opacity [N, S, S]) -> scalar."""
+    """The loss registered as ``name``: (logits [N, S, S], exact opacity [N, S, S]) -> scalar."""
     return _LOSSES[name]

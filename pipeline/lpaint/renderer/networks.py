@@ -1,4 +1,4 @@
-"""Networks from a stroke's shape numbers to its opacity map."""
+"""Networks from a stroke's shape parameters to its opacity map."""
 
 import math
 from abc import ABC, abstractmethod
@@ -19,13 +19,14 @@ from lpaint.training.device import Compute
 from lpaint.training.weights import load_weights
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
-# Input and output channels; after every second one, PixelShuffle trades four channels for twice the side.
+# Input and output channels. After every second convolution PixelShuffle turns four channels into twice the side.
 _CONVOLUTIONS = ((16, 32), (32, 32), (8, 16), (16, 16), (4, 8), (8, 4))
+# Frequencies of the enhanced network's input features: pi and 2 pi.
 _OCTAVES = 2
 
 
 class NeuralRenderer(nn.Module, ABC):
-    """From shape numbers to an opacity map; a subclass gives the map before the sigmoid."""
+    """A network that draws opacity maps; subclasses compute the logits."""
 
     @abstractmethod
     def logits(self, shape: Tensor) -> Tensor:
@@ -39,61 +40,64 @@ class NeuralRenderer(nn.Module, ABC):
 class PublishedRenderer(NeuralRenderer):
     """The neural renderer of Huang et al. 2019 (arXiv 1903.04411, section 3.3).
 
-    Four fully connected layers, then six convolutions with three sub-pixel (PixelShuffle) upsamplings, each doubling
-    the side. The published network starts from 16 x 16 and draws 128 x 128; for another canvas it starts from
-    canvas / 8, everything else being the same.
+    Four fully connected layers, then six convolutions with three sub-pixel (PixelShuffle) upsamplings that double the
+    side. The published network starts at 16 x 16 and draws 128 x 128. For another canvas the first side is canvas / 8;
+    everything else is the same.
     """
 
     def __init__(self, shape_parameters: int, canvas: int) -> None:
         super().__init__()
-        self.start = canvas // 8
+        self.first_side = canvas // 8
         self.dense = nn.ModuleList(
             nn.Linear(a, b)
-            for a, b in ((shape_parameters, 512), (512, 1024), (1024, 2048), (2048, 16 * self.start * self.start))
+            for a, b in (
+                (shape_parameters, 512),
+                (512, 1024),
+                (1024, 2048),
+                (2048, 16 * self.first_side * self.first_side),
+            )
         )
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in _CONVOLUTIONS)
 
     def logits(self, shape: Tensor) -> Tensor:
-        """See ``NeuralRenderer``."""
         x = shape
         for layer in self.dense:
             x = F.relu(layer(x))
-        x = x.view(-1, 16, self.start, self.start)
+        x = x.view(-1, 16, self.first_side, self.first_side)
         for first, second in zip(self.convolutions[0::2], self.convolutions[1::2], strict=True):
             x = F.pixel_shuffle(second(F.relu(first(x))), 2)
         return x.squeeze(1)
 
 
 class EnhancedRenderer(NeuralRenderer):
-    """A third of the published network's weights, and less error in the same time.
+    """A network with a third of the published network's weights and less error after the same training time.
 
-    The shape's numbers come with their sines and cosines at two octaves (Tancik et al. 2020, arXiv 2006.10739), so that
-    the dense layers need not learn to tell nearby places apart; two dense layers less; a smooth ``activation``; and
-    the convolutions of the published network.
+    Its input are the shape parameters with their sines and cosines at two octaves (Tancik et al. 2020, arXiv
+    2006.10739), so that the dense layers need not learn to distinguish close positions. It has two dense layers less, a
+    smooth ``activation``, and the convolutions of the published network.
     """
 
     def __init__(self, shape_parameters: int, canvas: int, activation: str = "silu") -> None:
         super().__init__()
-        self.start = canvas // 8
+        self.first_side = canvas // 8
         self.activation = _ACTIVATIONS[activation]
-        widths = (shape_parameters * (1 + 2 * _OCTAVES), 512, 1024, 16 * self.start * self.start)
+        widths = (shape_parameters * (1 + 2 * _OCTAVES), 512, 1024, 16 * self.first_side * self.first_side)
         self.dense = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in _CONVOLUTIONS)
 
     def logits(self, shape: Tensor) -> Tensor:
-        """See ``NeuralRenderer``."""
         waves = [wave(math.pi * 2**octave * shape) for octave in range(_OCTAVES) for wave in (torch.sin, torch.cos)]
         x = torch.cat([2 * shape - 1, *waves], 1)
         for layer in self.dense:
             x = self.activation(layer(x))
-        x = x.view(-1, 16, self.start, self.start)
+        x = x.view(-1, 16, self.first_side, self.first_side)
         for first, second in zip(self.convolutions[0::2], self.convolutions[1::2], strict=True):
             x = F.pixel_shuffle(second(self.activation(first(x))), 2)
         return x.squeeze(1)
 
 
 def build_renderer(settings: dict[str, Any]) -> NeuralRenderer:
-    """A fresh neural renderer of ``renderer_settings``.
+    """A fresh neural renderer with the settings that ``renderer_settings`` returns.
 
     Raises:
         ParamsError: there is no such network.
@@ -107,7 +111,7 @@ def build_renderer(settings: dict[str, Any]) -> NeuralRenderer:
 
 
 def neural_rasteriser(network: NeuralRenderer, compute: Compute) -> Rasteriser:
-    """The network as a rasteriser, in the run's precision up to the sigmoid; its weights are frozen."""
+    """The network as a rasteriser, in the precision of ``compute`` up to the sigmoid; freezes its weights."""
     network.to(compute.torch_device).requires_grad_(False)
 
     def rasterise(shape: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ def neural_rasteriser(network: NeuralRenderer, compute: Compute) -> Rasteriser:
 def canvas_rasterisers(
     family: StrokeFamily, compute: Compute, network: NeuralRenderer | None = None
 ) -> Callable[[int], Rasteriser]:
-    """What draws shapes on a canvas of a given side in pixels: exactly, or the network, which has one size only."""
+    """A function from a canvas's side in pixels to its rasteriser: exact, or ``network``, which has one size only."""
     if network is None:
         return partial(exact_rasteriser, family, compiled=compute.compile)
     neural = neural_rasteriser(network, compute)
@@ -129,7 +133,7 @@ def canvas_rasterisers(
 
 
 def renderer_settings(renderer: Renderer, stroke: Stroke) -> dict[str, Any]:
-    """What a renderer's weights file says of itself, from which it can be built again."""
+    """The settings in a renderer's weights file, from which ``build_renderer`` can build it."""
     family = get_family(stroke.family)
     return {
         "network": renderer.network,
@@ -144,7 +148,7 @@ def load_renderer(path: Path) -> NeuralRenderer:
     """The trained renderer in ``path``, in evaluation mode.
 
     Raises:
-        ModelError: the file is missing or no renderer's.
+        ModelError: the file is missing or is no weights file.
     """
     state, settings = load_weights(path, "pretrain_renderer")
     network = build_renderer(settings)

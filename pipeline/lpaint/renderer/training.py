@@ -1,4 +1,4 @@
-"""Pretraining of a neural renderer: the exact rasteriser teaches, drawing fresh strokes on the device."""
+"""Pretraining of a neural renderer on random strokes that the exact rasteriser draws on the device."""
 
 import math
 import sys
@@ -27,23 +27,23 @@ _WARMUP_UPDATES = 100
 
 
 @dataclass
-class RendererProgress:
-    """Where a pretraining stands; part of its checkpoint. ``curve`` rows: update, train_l2, l1, l2."""
+class RendererTrainState:
+    """The progress of a pretraining, part of its checkpoint. Rows of ``curve``: update, train_l2, l1, l2."""
 
     update: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
 class RendererTraining:
-    """Minimises ``renderer.loss`` between the network's opacity and the exact rasteriser's; judged by L1 and L2.
+    """Minimises ``renderer.loss`` between the opacity of the network and of the exact rasteriser; validates L1 and L2.
 
-    Batches are drawn fresh, so there is nothing to overfit; validation uses strokes of a seed of their own. The
-    learning rate climbs over the first updates, or a smooth network can lose itself in the first steps.
+    Every batch has new random strokes, so the network cannot overfit. Validation uses fixed strokes of another seed.
+    The learning rate has a warm-up, because the first steps of smooth activations may diverge without it.
 
-    Huang et al. 2019 minimise the squared error (``l2``), in 500,000 updates of 64 strokes with Adam at 1e-4, divided
-    by 10 at 200,000 and 400,000. Behind a sigmoid its gradient vanishes where the network is surely wrong, so that at
-    rates of use to a short training it sticks at the blank canvas. ``cross_entropy`` has the same minimum, the mean
-    opacity, and no such plateau.
+    Huang et al. 2019 minimise the squared error (``l2``) in 500,000 updates of 64 strokes with Adam at 1e-4, divided by
+    10 at 200,000 and 400,000. After a sigmoid the gradient of ``l2`` vanishes where the network is certain and wrong.
+    With the higher learning rates of a short training it stays at the blank canvas. ``cross_entropy`` has the same
+    minimum, the mean opacity, and no such plateau.
     """
 
     def __init__(self, params: Params, compute: Compute, resume: CheckpointManager, tracker: Tracker) -> None:
@@ -54,34 +54,34 @@ class RendererTraining:
         torch.manual_seed(params.base.seed)
         self.network = build_renderer(renderer_settings(params.renderer, params.stroke)).to(self.device)
         self.optimiser = _OPTIMISERS[self.settings.optimiser](self.network.parameters(), self.settings.learning_rate)
-        self._teacher = exact_rasteriser(self.family, self.canvas, compute.compile)
+        self._rasteriser = exact_rasteriser(self.family, self.canvas, compute.compile)
         self.loss = get_loss(self.settings.loss)
         self.rng = torch.Generator(self.device).manual_seed(params.base.seed)
-        # A seed that base.seed, below 2**32, cannot take.
-        held_out = torch.Generator(self.device).manual_seed(2**40)
-        self.validation_shapes = self.family.sample(self.settings.validation_strokes, held_out)
-        self.progress = RendererProgress()
-        self._recent: list[Tensor] = []
+        # base.seed is below 2**32, so it cannot be this seed.
+        validation_rng = torch.Generator(self.device).manual_seed(2**40)
+        self.validation_shapes = self.family.sample(self.settings.validation_strokes, validation_rng)
+        self.progress = RendererTrainState()
+        self._recent_losses: list[Tensor] = []
         self._restore()
 
-    def run(self, on_update: Callable[[RendererProgress], None] | None = None) -> NeuralRenderer:
+    def run(self, on_update: Callable[[RendererTrainState], None] | None = None) -> NeuralRenderer:
         """Train to ``renderer.updates`` and return the network in evaluation mode.
 
         Raises:
             TrainingError: the loss is no longer finite, or no checkpoint can be written.
-            KeyboardInterrupt: somebody asked for the end.
+            KeyboardInterrupt: a signal asked the process to stop; a checkpoint has been written.
         """
         total, every = self.settings.updates, self.settings.validate_every
         bar = tqdm(total=total, initial=self.progress.update, unit="update", disable=not sys.stderr.isatty())
         with bar, defer_signals("pretrain_renderer: ends with a checkpoint after this update") as interruption:
             while self.progress.update < total:
-                self._recent.append(self._update())
+                self._recent_losses.append(self._update())
                 self.progress.update += 1
                 bar.update()
                 done = self.progress.update
                 if done % every == 0 or done == total:
-                    self._validate(torch.stack(self._recent).mean().item())
-                    self._recent.clear()
+                    self._validate(torch.stack(self._recent_losses).mean().item())
+                    self._recent_losses.clear()
                 if interruption.requested:
                     self._save()
                     raise KeyboardInterrupt
@@ -93,23 +93,23 @@ class RendererTraining:
 
     @torch.no_grad()
     def draw(self, shape: Tensor) -> Tensor:
-        """The teacher: shapes [N, shape_parameters] -> exact opacity [N, S, S]."""
-        return self._teacher(shape)
+        """The exact opacity [N, S, S] of shapes [N, shape_parameters]."""
+        return self._rasteriser(shape)
 
     def _update(self) -> Tensor:
-        share = self.progress.update / self.settings.updates
+        completed = self.progress.update / self.settings.updates
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.learning_rate * min(1.0, (self.progress.update + 1) / _WARMUP_UPDATES)
-            group["lr"] *= 0.1 ** sum(share >= at for at in self.settings.decay_at)
+            group["lr"] *= 0.1 ** sum(completed >= at for at in self.settings.decay_at)
         shape = self.family.sample(self.settings.batch_size, self.rng)
         with self.compute.autocast():
             logits = self.network.logits(shape)
-        logits, teacher = logits.float(), self.draw(shape)
-        loss = self.loss(logits, teacher)
+        logits, exact = logits.float(), self.draw(shape)
+        loss = self.loss(logits, exact)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        return (torch.sigmoid(logits.detach()) - teacher).square().mean()
+        return (torch.sigmoid(logits.detach()) - exact).square().mean()
 
     @torch.no_grad()
     def _validate(self, train_l2: float) -> None:
@@ -130,12 +130,12 @@ class RendererTraining:
         notify(f"update {self.progress.update}: validation L1 {l1:.5f}, L2 {l2:.5f}", tqdm.write)
 
     def _save(self) -> None:
-        if not all(torch.isfinite(value).all() for value in self._recent):
-            # It is reported at the next validation; the checkpoints before it are good.
+        if not all(torch.isfinite(value).all() for value in self._recent_losses):
+            # The next validation reports it; earlier checkpoints are good.
             return
         state = {
             "progress": vars(self.progress),
-            "recent": list(self._recent),
+            "recent": list(self._recent_losses),
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "rng": generator_state(self.rng),
@@ -147,13 +147,13 @@ class RendererTraining:
             print(f"resumed at update {self.progress.update}", flush=True)
 
     def _load(self, state: dict[str, Any]) -> None:
-        """Take up a checkpoint's ``state``.
+        """Restore a checkpoint's ``state``.
 
         Raises:
-            MisfitError: it was saved by code that kept other things.
+            MisfitError: it has another structure.
         """
         load_part(self.network, state, "network")
         load_part(self.optimiser, state, "optimiser")
-        self.progress = load_dataclass(RendererProgress, state, "progress")
-        self._recent = [value.to(self.device, copy=True) for value in entry(state, "recent")]
+        self.progress = load_dataclass(RendererTrainState, state, "progress")
+        self._recent_losses = [value.to(self.device, copy=True) for value in entry(state, "recent")]
         restore_generator(self.rng, entry(state, "rng"))

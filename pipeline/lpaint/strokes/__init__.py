@@ -1,6 +1,12 @@
-"""Stroke families: what a brush's numbers mean and how they become paint.
+"""Stroke families: the meaning of a brush's parameters, its exact rasteriser and its vector outline.
 
-Adding a family is one file and one line in ``_FAMILIES``.
+Adding a family takes:
+
+1. A file here with a subclass of ``StrokeFamily``.
+2. An instance in ``_FAMILIES``.
+3. The name in the Literal of ``Stroke.family`` in ``runtime/params.py``.
+
+Training, export and ``lpaint strokes`` find it there. The contract tests in ``tests/strokes`` run over all families.
 """
 
 import difflib

@@ -5,25 +5,25 @@ import math
 import torch
 from torch import Tensor
 
-from lpaint.strokes.bezier import FADE_STOPS, Bezier, Trace, curve_bounds, fade, follow, sweep
+from lpaint.strokes.bezier import OPACITY_STOPS, Bezier, Trace, curve_bounds, opacity_stops, sweep, trace_curve
 from lpaint.strokes.edges import as_maps, band, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
-from lpaint.strokes.outline import Outline, smooth, straight
+from lpaint.strokes.outline import Outline, polyline, smooth_curve
 
-# Waves across the brush, each: periods from edge to edge, weight, phase per unit of ``seed``, drift along the curve.
+# Waves across the brush: periods from edge to edge, weight, phase for a unit of ``seed``, drift along the curve.
 _BRISTLES = ((2.0, 0.3, 3.0, 0.6), (5.0, 0.4, 7.0, -1.1), (11.0, 0.3, 13.0, 1.7))
 
-# The vector form: ribbons across the brush, and curves along each of a ribbon's sides.
+# The outline: ribbons across the brush, and Bézier curves along each side of a ribbon.
 _RIBBONS = 12
 _SIDE = 4
 
 
 class Brush(StrokeFamily):
-    """A Bézier stroke whose paint thins between bristles that follow the curve.
+    """A Bézier stroke with less paint between bristles that follow the curve.
 
-    The texture is a sum of waves across the brush that drift along it, a function of the place in the stroke and not
-    of the raster. A wave that a raster is too coarse for is averaged away, by the sinc of its periods a pixel, so that
-    the stroke is the same at every resolution. In the gradient, the place along the curve counts as constant.
+    The texture is a sum of waves across the brush that drift along it. It depends on the position in the stroke, not on
+    the raster. Waves too fine for the raster are averaged out, by the sinc of their periods in a pixel, so that strokes
+    are the same at every resolution. In the gradient the position along the curve is a constant.
     """
 
     name = "brush"
@@ -33,31 +33,29 @@ class Brush(StrokeFamily):
         Parameter("dryness", "how thin the paint is between bristles, 0 = even, 1 = bare"),
         Parameter("seed", "which bristles"),
     )
-    reach = Bezier.reach
+    overhang = Bezier.overhang
 
-    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
-        """See ``StrokeFamily.rasterise``."""
-        trace = follow(shape, rows, columns)
+    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pixel_size: Tensor) -> Tensor:
+        trace = trace_curve(shape, rows, columns)
         t0, t1, dryness, seed = as_maps(shape[:, 8:12])
-        pixel = pixel_side(pitch)
+        pixel = pixel_side(pixel_size)
         paint = 1 - dryness * (0.5 - 0.5 * _bristles(shape, trace, seed, pixel))
         return band(trace.distance, trace.radius, pixel) * (t0 + (t1 - t0) * trace.last) * paint
 
     def bounds(self, shape: Tensor) -> Tensor:
-        """See ``StrokeFamily.bounds``."""
         return curve_bounds(shape)
 
     def outline(self, shape: Tensor) -> Outline:
-        """See ``StrokeFamily.outline``: ribbons side by side along the curve, each with its mean bristle."""
-        axis, offsets = fade(shape)
+        """Ribbons side by side along the curve, each with the mean texture of its width."""
+        axis, offsets = opacity_stops(shape)
         edges = torch.linspace(-1, 1, _RIBBONS + 1, device=shape.device)
-        places = torch.linspace(0, 1, FADE_STOPS, device=shape.device)
+        places = torch.linspace(0, 1, OPACITY_STOPS, device=shape.device)
         middles = ((edges[1:] + edges[:-1]) / 2)[:, None]
         t0, t1, dryness, seed = as_maps(shape[:, 8:12])
         blur = torch.tensor(2 / _RIBBONS, device=shape.device)
         paint = 1 - dryness * (0.5 - 0.5 * _texture(middles, places, seed, blur))
         opacity = (t0 + (t1 - t0) * places) * paint
-        offsets = offsets[:, None].expand(-1, _RIBBONS, FADE_STOPS)
+        offsets = offsets[:, None].expand(-1, _RIBBONS, OPACITY_STOPS)
         axis = axis[:, None].expand(-1, _RIBBONS, 2, 2)
         return Outline(_ribbons(shape, edges), axis, torch.stack([offsets, opacity], -1))
 
@@ -68,21 +66,21 @@ def _ribbons(shape: Tensor, edges: Tensor) -> Tensor:
     centre, radius = at.centre[:, None], at.radius[:, None, :, None]
     across = edges[None, :, None, None]
     lines = centre + radius * (across.abs() * at.ahead[:, None] + across * at.aside[:, None])
-    # Beyond the ends an edge runs on to the round cap.
+    # Beyond the ends an edge continues to the round cap.
     normal = torch.stack([-at.direction[..., 1], at.direction[..., 0]], -1)[:, None]
     cap = (1 - across.square()).sqrt() * at.direction[:, None]
     near = (centre + radius * (across * normal - cap))[:, :, :1]
     far = (centre + radius * (across * normal + cap))[:, :, -1:]
     upper, lower = slice(None, -1), slice(1, None)
     start, end = lines[:, :, :1], lines[:, :, -1:]
-    there, back = smooth(lines[:, upper]), smooth(lines[:, lower].flip(2))
-    turn = straight(torch.cat([end[:, upper], far[:, upper], far[:, lower], end[:, lower]], 2))
-    home = straight(torch.cat([start[:, lower], near[:, lower], near[:, upper], start[:, upper]], 2))
-    return torch.cat([there, turn, back, home], 2)
+    upper_side, lower_side = smooth_curve(lines[:, upper]), smooth_curve(lines[:, lower].flip(2))
+    far_end = polyline(torch.cat([end[:, upper], far[:, upper], far[:, lower], end[:, lower]], 2))
+    near_end = polyline(torch.cat([start[:, lower], near[:, lower], near[:, upper], start[:, upper]], 2))
+    return torch.cat([upper_side, far_end, lower_side, near_end], 2)
 
 
 def _bristles(shape: Tensor, trace: Trace, seed: Tensor, pixel: Tensor) -> Tensor:
-    """Texture in [-1, 1] at every pixel."""
+    """The texture in [-1, 1] at every pixel."""
     x0, y0, x1, y1, x2, y2 = as_maps(shape[:, :6])
     ex, ey = x2 - x0, y2 - y0
     t = trace.nearest
@@ -96,7 +94,7 @@ def _bristles(shape: Tensor, trace: Trace, seed: Tensor, pixel: Tensor) -> Tenso
 
 
 def _texture(place: Tensor, t: Tensor, seed: Tensor, step: Tensor) -> Tensor:
-    """Bristles in [-1, 1] at ``place`` (-1..1 across) and ``t`` along, averaged over ``step`` of place."""
+    """The texture in [-1, 1] at ``place`` (-1..1 across) and ``t`` (along), averaged over ``step`` of place."""
     texture = torch.zeros_like(place)
     for periods, weight, phase, drift in _BRISTLES:
         angle = math.pi * periods * place + 2 * math.pi * (phase * seed + drift * t)
@@ -105,6 +103,6 @@ def _texture(place: Tensor, t: Tensor, seed: Tensor, step: Tensor) -> Tensor:
 
 
 def _sinc(x: Tensor) -> Tensor:
-    """sin(pi x) / (pi x) up to its first zero, then 0: what is left of a wave of x periods a pixel."""
+    """sin(pi x) / (pi x) up to its first zero, then 0: the amplitude of a wave averaged over x periods."""
     scaled = math.pi * x.clamp(min=1e-4, max=1.0)
     return torch.sin(scaled) / scaled

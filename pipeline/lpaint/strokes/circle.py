@@ -5,11 +5,11 @@ from torch import Tensor
 
 from lpaint.strokes.edges import as_maps, band, length, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
-from lpaint.strokes.outline import Outline, disc, plain
+from lpaint.strokes.outline import Outline, disc, uniform_outline
 
 
 class Circle(StrokeFamily):
-    """A disc of one opacity: the simplest brush there is."""
+    """A disc of one opacity."""
 
     name = "circle"
     summary = "disc of one opacity"
@@ -19,19 +19,16 @@ class Circle(StrokeFamily):
         Parameter("r", "radius, 1 = a third of the frame"),
         Parameter("t", "opacity, 1 = covers"),
     )
-    reach = 0.34
+    overhang = 0.34
 
-    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
-        """See ``StrokeFamily.rasterise``."""
+    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pixel_size: Tensor) -> Tensor:
         x, y, r, t = as_maps(shape)
         distance = length(rows[:, :, None] - x, columns[:, None, :] - y)
-        return band(distance, r / 3, pixel_side(pitch)) * t
+        return band(distance, r / 3, pixel_side(pixel_size)) * t
 
     def bounds(self, shape: Tensor) -> Tensor:
-        """See ``StrokeFamily.bounds``."""
         centre, radius = shape[:, :2], shape[:, 2:3] / 3
         return torch.cat([centre - radius, centre + radius], 1)
 
     def outline(self, shape: Tensor) -> Outline:
-        """See ``StrokeFamily.outline``."""
-        return plain(disc(shape[:, :2], shape[:, 2] / 3), shape[:, 3])
+        return uniform_outline(disc(shape[:, :2], shape[:, 2] / 3), shape[:, 3])

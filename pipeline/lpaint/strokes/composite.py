@@ -1,14 +1,14 @@
-"""Laying paint over paint."""
+"""Compositing of strokes on canvases, and the best colour of a stroke."""
 
 import torch
 from torch import Tensor
 
-# Paint, in pixels fully covered, at which the fitted colour and the wished one weigh alike.
+# Weight of the proposed colour in the fit, in fully covered pixels.
 _RIDGE = 1.0
 
 
 def composite(canvas: Tensor, alpha: Tensor, colour: Tensor) -> Tensor:
-    """Lay K strokes over each canvas in order: canvas <- canvas * (1 - alpha) + alpha * colour.
+    """Paint K strokes on each canvas in order: canvas <- canvas * (1 - alpha) + alpha * colour.
 
     Args:
         canvas: [B, 3, H, W], in [0, 1].
@@ -16,7 +16,7 @@ def composite(canvas: Tensor, alpha: Tensor, colour: Tensor) -> Tensor:
         colour: [B, K, 3], in [0, 1].
 
     Returns:
-        The painted canvases, [B, 3, H, W]; the input is left as it was.
+        The painted canvases, [B, 3, H, W]; the input is not changed.
     """
     for k in range(alpha.shape[1]):
         canvas = canvas + alpha[:, k, None] * (colour[:, k, :, None, None] - canvas)
@@ -24,17 +24,17 @@ def composite(canvas: Tensor, alpha: Tensor, colour: Tensor) -> Tensor:
 
 
 def fit_colour(canvas: Tensor, alpha: Tensor, colour: Tensor, target: Tensor) -> Tensor:
-    """The colour that brings a stroke of this shape closest to the target, in the least-squares sense.
+    """The least-squares colour of a stroke of this shape for the target.
 
-    It minimises sum (canvas (1 - alpha) + alpha c - target)^2 + r (c - colour)^2 over c. The second term decides where
-    there is next to no paint, and there only. At the optimum the error's derivative by the colour is zero, so the
-    gradient of the squared error reaches the shape as if the colour were a constant, and as a constant it is returned,
-    but for the small share that ``colour`` has in it.
+    It minimises sum (canvas (1 - alpha) + alpha c - target)^2 + r (c - colour)^2 over c. The second term matters only
+    where there is hardly any paint. At the optimum the derivative of the error with respect to the colour is zero, so
+    for the gradient of the shape the colour is a constant. It is returned as a constant, except for the small share of
+    ``colour`` in it.
 
     Args:
         canvas, target: [B, 3, H, W], in [0, 1].
         alpha: [B, H, W], in [0, 1].
-        colour: [B, 3], in [0, 1], what the actor wished.
+        colour: [B, 3], in [0, 1], the actor's proposal.
 
     Returns:
         [B, 3], in [0, 1].

@@ -6,14 +6,14 @@ from torch import Tensor
 from lpaint.strokes.bezier import LEAST_RADIUS, curve_outline
 from lpaint.strokes.edges import as_maps, band, length, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
-from lpaint.strokes.outline import Outline, plain
+from lpaint.strokes.outline import Outline, uniform_outline
 
 
 class Line(StrokeFamily):
     """A straight stroke whose radius runs linearly from one end to the other.
 
-    The disc that reaches furthest over a pixel has a closed form: on the axis, at the foot of the perpendicular, moved
-    towards the wider end by the taper's slope (the tangent from the pixel to the cone).
+    The disc that extends furthest over a pixel has a closed form: its centre is the foot of the perpendicular on the
+    axis, moved towards the wider end by the slope of the taper (the tangent from the pixel to the cone).
     """
 
     name = "line"
@@ -27,10 +27,9 @@ class Line(StrokeFamily):
         Parameter("r1", "radius at the end"),
         Parameter("t", "opacity, 1 = covers"),
     )
-    reach = 0.13
+    overhang = 0.13
 
-    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
-        """See ``StrokeFamily.rasterise``."""
+    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pixel_size: Tensor) -> Tensor:
         x0, y0, x1, y1, r0, r1, t = as_maps(shape)
         ex, ey = x1 - x0, y1 - y0
         start, widening = r0 / 8 + LEAST_RADIUS, (r1 - r0) / 8
@@ -39,22 +38,21 @@ class Line(StrokeFamily):
             side = length(ex, ey)
             foot = (du * ex + dv * ey) / side
             off = (du * ey - dv * ex).abs() / side
-            # Where one end's disc holds the other's there is no tangent; the wider end reaches furthest.
+            # If one end's disc contains the other's there is no tangent, and the wider end extends furthest.
             slope = widening / side
             tangent = slope / torch.sqrt((1 - slope * slope).clamp(min=1e-6))
             nearest = ((foot + off * tangent) / side).clamp(0, 1)
             nearest = torch.where(slope.abs() < 1, nearest, (widening > 0).to(shape.dtype))
         distance = length(du - nearest * ex, dv - nearest * ey)
-        return band(distance, start + widening * nearest, pixel_side(pitch)) * t
+        return band(distance, start + widening * nearest, pixel_side(pixel_size)) * t
 
     def bounds(self, shape: Tensor) -> Tensor:
-        """See ``StrokeFamily.bounds``."""
         ends = shape[:, :4].view(-1, 2, 2)
         radius = shape[:, 4:6, None] / 8 + LEAST_RADIUS
         return torch.cat([(ends - radius).amin(1), (ends + radius).amax(1)], 1)
 
     def outline(self, shape: Tensor) -> Outline:
-        """See ``StrokeFamily.outline``: a Bézier stroke whose middle control point lies half way."""
+        """The outline of a Bézier stroke with its middle control point half way between the ends."""
         half = torch.full_like(shape[:, :2], 0.5)
         curve = torch.cat([shape[:, :2], half, shape[:, 2:4], shape[:, 4:6] / 2], 1)
-        return plain(curve_outline(curve), shape[:, 6])
+        return uniform_outline(curve_outline(curve), shape[:, 6])

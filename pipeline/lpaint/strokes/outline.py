@@ -1,7 +1,7 @@
-"""Strokes as vectors: closed outlines of cubic Bézier curves, and opacities along an axis.
+"""Strokes in vector form: closed outlines of cubic Bézier curves, and opacities along an axis.
 
-Points are (row, column) in frame coordinates, as everywhere. All functions work on leading dimensions ``...``, are made
-of operations that export to ONNX, and need no gradient.
+Points are (row, column) in frame coordinates. ``...`` are any leading dimensions. All operations can be exported to
+ONNX; gradients are not needed.
 """
 
 import math
@@ -12,12 +12,12 @@ from torch import Tensor
 
 
 class Outline(NamedTuple):
-    """The vector form of N strokes, M pieces each; a stroke is its pieces laid one after the other.
+    """The vector form of N strokes of M pieces each, which are painted one after the other.
 
     Attributes:
-        path: [N, M, S, 4, 2], a closed chain of S cubic Bézier curves a piece, filled by the nonzero rule.
-        axis: [N, M, 2, 2], the line along which a piece's opacity changes; beyond its ends the last one holds.
-        stops: [N, M, K, 2], offset on that line, 0..1 and never falling, and opacity there; linear in between.
+        path: [N, M, S, 4, 2], a closed chain of S cubic Bézier curves for each piece, filled by the nonzero rule.
+        axis: [N, M, 2, 2], ends of the line along which a piece's opacity changes; beyond them it is constant.
+        stops: [N, M, K, 2], offsets on that line, 0..1 and never decreasing, and opacities; linear in between.
     """
 
     path: Tensor
@@ -25,28 +25,28 @@ class Outline(NamedTuple):
     stops: Tensor
 
 
-def plain(path: Tensor, opacity: Tensor) -> Outline:
-    """Strokes of one piece [N, S, 4, 2] and one opacity [N]."""
+def uniform_outline(path: Tensor, opacity: Tensor) -> Outline:
+    """The outline of strokes with one piece [N, S, 4, 2] and one opacity [N]."""
     stop = torch.stack([torch.zeros_like(opacity), opacity], -1)
     return Outline(path[:, None], path[:, None, :2, 0] * 0, stop[:, None, None])
 
 
 def polygon(corners: Tensor) -> Tensor:
     """The closed polygon of ``corners`` [..., K, 2]: [..., K, 4, 2]."""
-    return straight(torch.cat([corners, corners[..., :1, :]], -2))
+    return polyline(torch.cat([corners, corners[..., :1, :]], -2))
 
 
-def straight(points: Tensor) -> Tensor:
+def polyline(points: Tensor) -> Tensor:
     """Straight segments through ``points`` [..., K, 2]: [..., K - 1, 4, 2]."""
     start, end = points[..., :-1, :], points[..., 1:, :]
     third = (end - start) / 3
     return torch.stack([start, start + third, end - third, end], -2)
 
 
-def smooth(points: Tensor) -> Tensor:
-    """A smooth chain through ``points`` [..., K, 2], K >= 3, evenly spaced in its parameter: [..., K - 1, 4, 2].
+def smooth_curve(points: Tensor) -> Tensor:
+    """A smooth chain through ``points`` [..., K, 2], K >= 3, evenly spaced in the parameter: [..., K - 1, 4, 2].
 
-    Slopes are central differences, at the ends one-sided and of the same order.
+    Tangents are central differences, at the ends one-sided differences of the same order.
     """
     first = 2 * points[..., 1:2, :] - 1.5 * points[..., :1, :] - 0.5 * points[..., 2:3, :]
     last = 1.5 * points[..., -1:, :] - 2 * points[..., -2:-1, :] + 0.5 * points[..., -3:-2, :]
@@ -58,7 +58,7 @@ def smooth(points: Tensor) -> Tensor:
 def arc(centre: Tensor, radius: Tensor, towards: Tensor, span: Tensor, pieces: int) -> Tensor:
     """A circular arc as ``pieces`` cubic curves: [..., pieces, 4, 2].
 
-    A piece of a right angle is off by less than 0.0003 of the radius.
+    The error of a piece of 90 degrees is below 0.0003 of the radius.
 
     Args:
         centre: [..., 2].

@@ -5,14 +5,14 @@ from torch import Tensor
 
 from lpaint.strokes.edges import as_maps, length, pixel_side
 from lpaint.strokes.family import Parameter, StrokeFamily
-from lpaint.strokes.outline import Outline, plain, polygon
+from lpaint.strokes.outline import Outline, polygon, uniform_outline
 
 
 class Triangle(StrokeFamily):
     """Three corners, one opacity.
 
-    Coverage comes from the signed distance to the outline. A triangle thinner than a pixel fades in proportion to its
-    thickness (twice the area over the longest side), so that three points on a line paint nothing.
+    Coverage is computed from the signed distance to the outline. A triangle thinner than a pixel fades in proportion to
+    its thickness (twice the area over the longest side), so three points on a line paint nothing.
     """
 
     name = "triangle"
@@ -26,10 +26,9 @@ class Triangle(StrokeFamily):
         Parameter("y2", "column of the third corner"),
         Parameter("t", "opacity, 1 = covers"),
     )
-    reach = 0.0
+    overhang = 0.0
 
-    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pitch: Tensor) -> Tensor:
-        """See ``StrokeFamily.rasterise``."""
+    def rasterise(self, shape: Tensor, rows: Tensor, columns: Tensor, pixel_size: Tensor) -> Tensor:
         x0, y0, x1, y1, x2, y2, t = as_maps(shape)
         u, v = rows[:, :, None], columns[:, None, :]
         corners = ((x0, y0), (x1, y1), (x2, y2))
@@ -49,15 +48,13 @@ class Triangle(StrokeFamily):
             inside = left if inside is None else inside & left
             longest = torch.maximum(longest, length(ex, ey))
         assert nearest is not None and inside is not None
-        pixel = pixel_side(pitch)
+        pixel = pixel_side(pixel_size)
         coverage = (0.5 + torch.where(inside, nearest, -nearest) / pixel).clamp(0, 1)
         return coverage * (area.abs() / longest / pixel).clamp(0, 1) * t
 
     def bounds(self, shape: Tensor) -> Tensor:
-        """See ``StrokeFamily.bounds``."""
         corners = shape[:, :6].view(-1, 3, 2)
         return torch.cat([corners.amin(1), corners.amax(1)], 1)
 
     def outline(self, shape: Tensor) -> Outline:
-        """See ``StrokeFamily.outline``."""
-        return plain(polygon(shape[:, :6].view(-1, 3, 2)), shape[:, 6])
+        return uniform_outline(polygon(shape[:, :6].view(-1, 3, 2)), shape[:, 6])
