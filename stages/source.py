@@ -23,7 +23,9 @@ WATCH = Path("data/watch")
 
 def note(params: Params, out: Path) -> None:
     """Write the source's kind and digest to ``out``."""
-    write_text(out, json.dumps({"source": params.data.source, "digest": open_source(params).digest()}, indent=2) + "\n")
+    write_text(
+        out, json.dumps({"source": params.data.source, "digest": open_source(params).fingerprint()}, indent=2) + "\n"
+    )
 
 
 def watch(params: Params, folder: Path) -> None:
@@ -32,7 +34,7 @@ def watch(params: Params, folder: Path) -> None:
         if link.is_symlink():
             link.unlink()
     with suppress(DataError):  # which ``note`` tells
-        for file in open_source(params).files():
+        for file in open_source(params).watched_files():
             (folder / file.name).symlink_to(_from(folder.resolve(), file))
 
 
