@@ -122,7 +122,7 @@ def test_bad_paths_are_one_sentence(tmp_path: Path) -> None:
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_source_digest_follows_the_archives_content_and_nothing_else(tmp_path: Path) -> None:
+def test_source_fingerprint_follows_the_archives_content_and_nothing_else(tmp_path: Path) -> None:
     first = source_fingerprint(data_params(source="celeba", path=str(celeba_zip(tmp_path / "a.zip", [1, 2]))))
     moved = source_fingerprint(data_params(source="celeba", path=str(celeba_zip(tmp_path / "b.zip", [1, 2]))))
     other = source_fingerprint(data_params(source="celeba", path=str(celeba_zip(tmp_path / "a.zip", [1, 3]))))
@@ -134,7 +134,7 @@ def test_source_digest_follows_the_archives_content_and_nothing_else(tmp_path: P
     assert len({first, other, changed}) == 3
 
 
-def test_source_digest_of_a_folder_follows_its_files(tmp_path: Path) -> None:
+def test_source_fingerprint_of_a_folder_follows_its_files(tmp_path: Path) -> None:
     params = data_params(source="folder", path=str(tmp_path))
     (tmp_path / "1.jpg").write_bytes(jpeg(0))
     first = source_fingerprint(params)
