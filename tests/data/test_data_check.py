@@ -143,7 +143,7 @@ def test_arrays_in_folders_of_their_own_names_are_recognised_or_named(lpaint, tm
     found = json.loads(lpaint("data", "check", root, "--json").out)
     assert found["usable"] and found["source"] == "mnist" and found["images"] == 16
     outcome = lpaint("data", "check", tmp_path / "deep")
-    assert outcome.code == 5 and f"perhaps {root} is what you mean" in outcome.out
+    assert outcome.code == 5 and f"perhaps you mean {root}" in outcome.out
     for path in root.iterdir():
         if path.name.startswith(("t10k", "train-labels")):
             (path / path.name).unlink()

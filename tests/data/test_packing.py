@@ -221,7 +221,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); .*again to go on"):
+        with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); .*again to resume"):
             prepare_resumably(params, root / "out", progress=False)
     assert prepare_resumably(params, root / "out", progress=False)["bad"] == 29
     assert capsys.readouterr().out == "resumed at image 96\n"

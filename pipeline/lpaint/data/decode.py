@@ -24,9 +24,9 @@ class DecodedImage:
 
 
 def decode(content: bytes, size: int) -> DecodedImage:
-    """Decode a picture of any mode, see ``lpaint.images.decoding``: transparency laid on white, 16 bits scaled to 8.
+    """Decode an image of any mode with ``lpaint.images.decoding``: transparency on white, 16 bits scaled to 8.
 
-    ``size`` is the side that it will be reduced to.
+    ``size`` is the side in pixels that it will be reduced to.
 
     Raises:
         DataError: unknown format, truncated, or more than MAX_PIXELS pixels; the text is only the reason.

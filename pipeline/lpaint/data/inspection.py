@@ -237,11 +237,11 @@ def _collect(report: DataReport, results: Iterable[_ChunkResult], count: int, pr
     seen: Counter[tuple[int, int]] = Counter()
     seconds = 0.0
     with closing(ProgressMeter(count, 0, progress and count > _SAMPLE, "check")) as meter:
-        for pictures, chunk_seconds in results:
+        for images, chunk_seconds in results:
             seconds += chunk_seconds
-            meter.advance(len(pictures))
-            report.examined += len(pictures)
-            for name, width, height, reason in pictures:
+            meter.advance(len(images))
+            report.examined += len(images)
+            for name, width, height, reason in images:
                 if reason:
                     report.bad[name] = reason
                 else:
@@ -257,13 +257,13 @@ def _decode_chunk(task: tuple[Loader, Sequence[str], int]) -> _ChunkResult:
     """Name, width, height and error of each image, and the decoding time in seconds."""
     loader, names, size = task
     started = time.perf_counter()
-    pictures = []
+    images = []
     for name in names:
         try:
-            picture = loader.load(name, size)
-            fit_to_square(picture.image, size, "crop")
-            pictures.append((name, picture.width, picture.height, ""))
+            loaded = loader.load(name, size)
+            fit_to_square(loaded.image, size, "crop")
+            images.append((name, loaded.width, loaded.height, ""))
         except Exception as error:
             # Decoders raise exceptions of many types on damaged files.
-            pictures.append((name, 0, 0, describe_error(error)))
-    return pictures, time.perf_counter() - started
+            images.append((name, 0, 0, describe_error(error)))
+    return images, time.perf_counter() - started

@@ -112,7 +112,7 @@ def _check_disk_space(folder: Path, needed: int, count: int) -> None:
     if needed > free:
         raise DataError(
             f"{folder}: {count:,} images take {needed / 2**30:.1f} GiB more, but the disk has {free / 2**30:.1f} GiB "
-            "free; free some (unfinished preparations lie in .lpaint/resume), or lower data.limit or data.size"
+            "free; free some (unfinished preparations are in .lpaint/resume), or lower data.limit or data.size"
         )
 
 

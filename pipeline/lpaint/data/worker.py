@@ -28,7 +28,7 @@ class EntryResult(NamedTuple):
 
 
 class Decoder:
-    """Decodes entries and writes their pixels into the packed file ``path``, at ``start`` + slot * bytes a picture.
+    """Decodes entries and writes their pixels to the packed file ``path``, at ``start`` + slot * bytes per image.
 
     Written, not mapped: pages of a mapped file count as this process's memory, all gigabytes of them.
     """
@@ -72,7 +72,7 @@ def write_at(file: int, content: bytes, offset: int) -> None:
         left, offset = left[written:], offset + written
 
 
-# What a worker process works with; it comes once, not with every task.
+# The decoder of a worker process, made once and not for each task.
 _workers: list[Decoder] = []
 # Open for as long as the process lives.
 _lock_files: list[IO[bytes]] = []
