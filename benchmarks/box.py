@@ -13,8 +13,8 @@ import numpy as np
 import typer
 
 from lpaint import Painter
-from lpaint.data.decode import square
-from lpaint.data.sources import CelebaFolder, CelebaZip
+from lpaint.data.decode import fit_to_square
+from lpaint.data.sources import open_source_path
 from lpaint.files import write_json, write_text
 from lpaint.metrics import l2, psnr, ssim
 
@@ -71,9 +71,9 @@ def table(report: dict[str, Any]) -> str:
 def _faces(data: Path, ids: str, every: int) -> list[np.ndarray]:
     """Faces as training sees them: the whole picture squeezed to SIDE x SIDE, uint8."""
     first, last = map(int, ids.split("-"))
-    source = CelebaFolder(data) if data.is_dir() else CelebaZip(data)
+    source = open_source_path("celeba", data)
     wanted = [name for name in source.names() if first <= int(Path(name).stem) <= last][::every]
-    return [square(source.load(name, SIDE).image, SIDE, "stretch") for name in wanted]
+    return [fit_to_square(source.load(name, SIDE).image, SIDE, "stretch") for name in wanted]
 
 
 def _judge(painter: Painter, face: np.ndarray, budget: int) -> dict[str, float]:

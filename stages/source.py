@@ -5,7 +5,6 @@ synthetic images, and relative to a root in which queued experiments do not run.
 data/watch, which always exists, and writes links to the source's files into it.
 """
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from lpaint.data.sources import open_source
 from lpaint.errors import DataError, LpaintError
-from lpaint.files import write_text
+from lpaint.files import write_json
 from lpaint.runtime.artifacts import SOURCE, WATCHED_SOURCE
 from lpaint.runtime.params import Params, load_params
 from lpaint.runtime.paths import repository_root
@@ -21,7 +20,7 @@ from lpaint.runtime.paths import repository_root
 
 def write_digest(params: Params, out: Path) -> None:
     """Write the source's kind and digest to ``out``."""
-    write_text(out, json.dumps({"source": params.data.source, "digest": open_source(params).digest()}, indent=2) + "\n")
+    write_json(out, {"source": params.data.source, "digest": open_source(params).fingerprint()})
 
 
 def link_files(params: Params, folder: Path) -> None:
@@ -30,7 +29,7 @@ def link_files(params: Params, folder: Path) -> None:
         if link.is_symlink():
             link.unlink()
     with suppress(DataError):  # ``write_digest`` reports it.
-        for file in open_source(params).files():
+        for file in open_source(params).watched_files():
             (folder / file.name).symlink_to(_link_target(folder.resolve(), file))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from lpaint import Painter
-from lpaint.data.decode import decode, explain, square
+from lpaint.data.decode import decode, describe_error, fit_to_square
 from lpaint.errors import LpaintError
 from lpaint.painting.io.image import read_picture
 from lpaint.painting.io.strokefile import read_strokes
@@ -99,9 +99,9 @@ def test_mutated_pictures_of_odd_kinds(kind: str, damage: Damage, cut: float, tm
     assert len(flaws) != 2 or flaws == ["", ""], "what is cut off is refused where it should be"
     # The preparation lists it as a bad one or has its pixels; nothing else.
     try:
-        pixels = square(decode(content, 16).image, 16, "crop")
+        pixels = fit_to_square(decode(content, 16).image, 16, "crop")
     except Exception as error:
-        assert "\n" not in explain(error) and explain(error)
+        assert "\n" not in describe_error(error) and describe_error(error)
     else:
         assert pixels.shape == (16, 16, 3) and pixels.dtype == np.uint8
 

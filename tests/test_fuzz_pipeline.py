@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lpaint.data.dataset import PreparedData
 from lpaint.data.prepare import prepare
-from lpaint.data.sources import open_path
+from lpaint.data.sources import open_source_path
 from lpaint.data.sources.arrays import ArraySource
 from lpaint.errors import DataError, LpaintError, ModelError, ParamsError, TrainingError
 from lpaint.runtime.params import load_params
@@ -86,7 +86,7 @@ def test_mutated_arrays_of_svhn(compressed: bool, damage: Damage, cut: float, tm
     path = write_svhn(tmp_path / "svhn", compressed) / "train_32x32.mat"
     path.write_bytes(mutated(path.read_bytes(), damage, cut))
     with _one_sentence(DataError):
-        source = open_path("svhn", path.parent)
+        source = open_source_path("svhn", path.parent)
         assert len(source.names()) == 16 and isinstance(source, ArraySource)
         source.verify()
 

@@ -1,8 +1,10 @@
 """The house's rules that a machine can check: what each stage depends on, and which room may know which."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,58 @@ def test_painting_needs_the_base_install_only(package: str) -> None:
             for name in _imports(path):
                 assert name.split(".")[0] not in {"torch", "pydantic", "ruamel", "pandas", "mlflow", "dvc"}, path
                 assert not name.startswith("lpaint.") or name.split(".")[1] in LIGHT, f"{path} imports {name}"
+
+
+# Import names that differ from the names of their distributions.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "google": "protobuf",
+    "markdown_it": "markdown-it-py",
+    "psycopg2": "psycopg2-binary",
+    "ruamel": "ruamel.yaml",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+# `lpaint bench render` compares with OpenCV only where it is installed.
+OPTIONAL = {"cv2"}
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _declared(*extras: str) -> set[str]:
+    """Distributions of the base install and of ``extras`` in pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] + [line for name in extras for line in project["optional-dependencies"][name]]
+    return {_canonical(re.split(r"[^\w.-]", line)[0]) for line in lines}
+
+
+def _third_party(path: Path) -> set[str]:
+    """Distributions that a file imports directly."""
+    roots = {name.split(".")[0] for name in _imports(path)} - sys.stdlib_module_names - OPTIONAL
+    own = {"lpaint", "stages", "tests", "benchmarks", *(file.stem for file in path.parent.glob("*.py"))}
+    return {_canonical(DISTRIBUTIONS.get(root, root)) for root in roots - own}
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("pipeline", ("pipeline", "heic")),
+        ("stages", ("pipeline",)),
+        ("docs", ("pipeline",)),
+        ("benchmarks", ("pipeline", "dev")),
+        ("tests", ("pipeline", "dev")),
+    ],
+)
+def test_every_direct_import_is_a_declared_dependency(folder: str, extras: tuple[str, ...]) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        missing = _third_party(path) - _declared(*extras)
+        assert not missing, f"{path} imports {', '.join(sorted(missing))}, which pyproject.toml does not declare"
+
+
+@pytest.mark.parametrize("package", [*LIGHT, "cli"])
+def test_light_packages_import_distributions_of_the_base_install_only(package: str) -> None:
+    for path in LIBRARY.rglob("*.py"):
+        if path.relative_to(LIBRARY).parts[0].removesuffix(".py") == package:
+            assert _third_party(path) <= _declared("heic"), path

@@ -81,7 +81,7 @@ def test_damage_is_counted_in_a_sample_or_in_all(lpaint, tmp_path: Path, monkeyp
 def test_all_goes_through_worker_processes_where_there_are_many(
     lpaint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "_IN_ONE_PROCESS", 100)
+    monkeypatch.setattr(inspection, "_MAX_SINGLE_PROCESS", 100)
     monkeypatch.setattr(inspection.os, "cpu_count", lambda: 2)
     write_zip(tmp_path / "a.zip", {f"{i:03d}.jpg": jpeg(i)[: 300 if i == 150 else None] for i in range(160)})
     found = json.loads(lpaint("data", "check", "a.zip", "--json", "--all").out)
@@ -118,7 +118,7 @@ def test_what_cannot_be_used_is_exit_code_5_and_one_sentence(lpaint, tmp_path: P
     for path, words in (
         ("nowhere", "there is no such file or folder"),
         ("empty", "holds no images"),
-        ("near", "MNIST/raw is what you mean"),
+        ("near", "perhaps you mean near/MNIST/raw"),
         ("text.zip", "is no readable zip archive"),
         ("text.txt", "is no folder and no zip archive"),
         ("images.tar", "unpack it and give the folder"),
@@ -143,7 +143,7 @@ def test_arrays_in_folders_of_their_own_names_are_recognised_or_named(lpaint, tm
     found = json.loads(lpaint("data", "check", root, "--json").out)
     assert found["usable"] and found["source"] == "mnist" and found["images"] == 16
     outcome = lpaint("data", "check", tmp_path / "deep")
-    assert outcome.code == 5 and f"perhaps {root} is what you mean" in outcome.out
+    assert outcome.code == 5 and f"perhaps you mean {root}" in outcome.out
     for path in root.iterdir():
         if path.name.startswith(("t10k", "train-labels")):
             (path / path.name).unlink()

@@ -63,8 +63,8 @@ def _in_own_folders(root: Path) -> Path:
 def test_each_file_may_lie_in_a_folder_of_its_own_name(tmp_path: Path, zipped: bool) -> None:
     _in_own_folders(write_mnist(tmp_path / "mnist", zipped=zipped))
     assert len(_prepared(tmp_path, "mnist").images) == 16
-    assert len(open_source(data_params(source="mnist", path=str(tmp_path / "mnist"))).files()) == 4
-    assert open_source(data_params(source="mnist", path=str(tmp_path / "mnist"))).digest()
+    assert len(open_source(data_params(source="mnist", path=str(tmp_path / "mnist"))).watched_files()) == 4
+    assert open_source(data_params(source="mnist", path=str(tmp_path / "mnist"))).fingerprint()
     _in_own_folders(write_svhn(tmp_path / "svhn"))
     assert len(open_source(data_params(source="svhn", path=str(tmp_path / "svhn"))).names()) == 16
 
@@ -299,12 +299,12 @@ def test_the_files_are_watched_and_their_content_is_noted(tmp_path: Path, source
     (tmp_path / "watch").mkdir()
     source_stage.watch(params, tmp_path / "watch")
     assert {link.name for link in (tmp_path / "watch").iterdir()} == {path.name for path in root.iterdir()}
-    first = open_source(params).digest()
+    first = open_source(params).fingerprint()
     moved = root.rename(tmp_path / "moved")
     params = data_params(source=source, path=str(moved))
-    assert open_source(params).digest() == first
+    assert open_source(params).fingerprint() == first
     write_mnist(moved, train=13) if source == "mnist" else write_svhn(moved, train=13)
-    assert open_source(params).digest() != first
+    assert open_source(params).fingerprint() != first
     for path in moved.iterdir():
         path.unlink()
     source_stage.watch(params, tmp_path / "watch")

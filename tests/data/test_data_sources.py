@@ -2,21 +2,26 @@
 
 import pickle
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lpaint.data import synthetic
-from lpaint.data.decode import decode, square
+from lpaint.data import sources, synthetic
+from lpaint.data.decode import decode, fit_to_square
 from lpaint.data.sources import open_source
 from lpaint.errors import DataError
-from lpaint.runtime.params import Params
+from lpaint.runtime.params import Data, Params
 from tests.helpers.pictures import celeba_zip, data_params, encoded, jpeg, mean_shade, write_zip
 
 
-def source_digest(params: Params) -> str:
-    return open_source(params).digest()
+def source_fingerprint(params: Params) -> str:
+    return open_source(params).fingerprint()
+
+
+def test_every_source_of_the_parameters_is_registered() -> None:
+    assert set(get_args(Data.model_fields["source"].annotation)) == {*sources._SOURCES, "synthetic"}
 
 
 def test_cmyk_comes_out_in_its_own_colour() -> None:
@@ -63,9 +68,9 @@ def test_size_is_the_originals_though_a_large_jpeg_is_decoded_small() -> None:
 def test_crop_takes_the_centre_and_stretch_takes_all() -> None:
     image = Image.new("RGB", (48, 16), "black")
     image.paste("white", (16, 0, 32, 16))
-    assert square(image, 16, "crop").min() == 255
-    assert square(image, 16, "stretch")[:, 0].max() < 50
-    assert square(image, 16, "stretch").shape == (16, 16, 3)
+    assert fit_to_square(image, 16, "crop").min() == 255
+    assert fit_to_square(image, 16, "stretch")[:, 0].max() < 50
+    assert fit_to_square(image, 16, "stretch").shape == (16, 16, 3)
 
 
 def test_folder_lists_subfolders_in_order_without_hidden_or_other_files(tmp_path: Path) -> None:
@@ -113,29 +118,29 @@ def test_bad_paths_are_one_sentence(tmp_path: Path) -> None:
     ]
     for source, path, message in cases:
         with pytest.raises(DataError, match=message) as caught:
-            source_digest(data_params(source=source, path=str(path)))
+            source_fingerprint(data_params(source=source, path=str(path)))
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_source_digest_follows_the_archives_content_and_nothing_else(tmp_path: Path) -> None:
-    first = source_digest(data_params(source="celeba", path=str(celeba_zip(tmp_path / "a.zip", [1, 2]))))
-    moved = source_digest(data_params(source="celeba", path=str(celeba_zip(tmp_path / "b.zip", [1, 2]))))
-    other = source_digest(data_params(source="celeba", path=str(celeba_zip(tmp_path / "a.zip", [1, 3]))))
+def test_source_fingerprint_follows_the_archives_content_and_nothing_else(tmp_path: Path) -> None:
+    first = source_fingerprint(data_params(source="celeba", path=str(celeba_zip(tmp_path / "a.zip", [1, 2]))))
+    moved = source_fingerprint(data_params(source="celeba", path=str(celeba_zip(tmp_path / "b.zip", [1, 2]))))
+    other = source_fingerprint(data_params(source="celeba", path=str(celeba_zip(tmp_path / "a.zip", [1, 3]))))
     repainted = write_zip(
         tmp_path / "a.zip", {"img_align_celeba/000001.jpg": jpeg(0), "img_align_celeba/000002.jpg": jpeg(200)}
     )
-    changed = source_digest(data_params(source="celeba", path=str(repainted)))
+    changed = source_fingerprint(data_params(source="celeba", path=str(repainted)))
     assert first == moved
     assert len({first, other, changed}) == 3
 
 
-def test_source_digest_of_a_folder_follows_its_files(tmp_path: Path) -> None:
+def test_source_fingerprint_of_a_folder_follows_its_files(tmp_path: Path) -> None:
     params = data_params(source="folder", path=str(tmp_path))
     (tmp_path / "1.jpg").write_bytes(jpeg(0))
-    first = source_digest(params)
-    assert source_digest(params) == first
+    first = source_fingerprint(params)
+    assert source_fingerprint(params) == first
     (tmp_path / "2.jpg").write_bytes(jpeg(0))
-    assert source_digest(params) != first
+    assert source_fingerprint(params) != first
 
 
 def test_synthetic_pictures_depend_on_seed_and_index_alone() -> None:

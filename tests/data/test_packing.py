@@ -22,9 +22,9 @@ from lpaint.data import packing, prepare
 from lpaint.data.dataset import PreparedData
 from lpaint.data.journal import Journal
 from lpaint.data.prepare import prepare_resumably
-from lpaint.data.progress import Meter, duration
+from lpaint.data.progress import ProgressMeter, format_duration
 from lpaint.data.sources.celeba import ZipEntries
-from lpaint.data.worker import Decoded
+from lpaint.data.worker import EntryResult
 from lpaint.errors import DataError
 from lpaint.runtime.params import Params
 from tests.helpers.commands import heed_interrupts
@@ -65,7 +65,7 @@ def _state(root: Path) -> Path:
 
 def _cut_after(monkeypatch: pytest.MonkeyPatch, chunks: int, error: type[BaseException] = CutError) -> None:
     """Let the next packing die after so many chunks, before or behind their commit."""
-    close_gaps = packing._Packing._close_gaps
+    close_gaps = packing._Packer._compact
     seen = []
 
     def cut(self: Any, chunk: Any) -> None:
@@ -74,7 +74,7 @@ def _cut_after(monkeypatch: pytest.MonkeyPatch, chunks: int, error: type[BaseExc
             raise error
         close_gaps(self, chunk)
 
-    monkeypatch.setattr(packing._Packing, "_close_gaps", cut)
+    monkeypatch.setattr(packing._Packer, "_compact", cut)
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 3, 6])
@@ -171,11 +171,11 @@ def test_a_drive_that_was_away_is_read_again(
 
 def test_the_journal_takes_in_what_it_wrote(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", KEY)
-    journal.commit([Decoded(3, 4), Decoded(0, 0, "is bad: ä")])
-    journal.commit([Decoded(5, 6)])
+    journal.commit([EntryResult(3, 4), EntryResult(0, 0, "is bad: ä")])
+    journal.commit([EntryResult(5, 6)])
     journal.close()
     again = Journal(tmp_path / "j", KEY)
-    assert (len(again), again.good, again.reasons) == (3, 2, {1: "is bad: ä"})
+    assert (len(again), again.good_count, again.reasons) == (3, 2, {1: "is bad: ä"})
     assert (list(again.widths), list(again.heights)) == ([3, 0, 5], [4, 0, 6])
     again.close()
     other = Journal(tmp_path / "j", {"names": "b"})
@@ -221,7 +221,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); .*again to go on"):
+        with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); .*again to resume"):
             prepare_resumably(params, root / "out", progress=False)
     assert prepare_resumably(params, root / "out", progress=False)["bad"] == 29
     assert capsys.readouterr().out == "resumed at image 96\n"
@@ -294,7 +294,7 @@ def test_progress_is_lines_where_there_is_no_terminal(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    meter = Meter(10_000, 1000, shown=True)
+    meter = ProgressMeter(10_000, 1000, enabled=True)
     for now[0] in (10.0, 30.0, 40.0, 60.0):
         meter.advance(1000)
     meter.close()
@@ -302,7 +302,7 @@ def test_progress_is_lines_where_there_is_no_terminal(
         "prepare: 3,000 of 10,000 images, 67 images/s, 1 min 45 s left\n"
         "prepare: 5,000 of 10,000 images, 67 images/s, 1 min 15 s left\n"
     )
-    assert [duration(seconds) for seconds in (5.4, 59.6, 7200)] == ["5 s", "1 min 0 s", "2 h 0 min"]
+    assert [format_duration(seconds) for seconds in (5.4, 59.6, 7200)] == ["5 s", "1 min 0 s", "2 h 0 min"]
 
 
 def _start(root: Path) -> subprocess.Popen[str]:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from lpaint.bench.timing import Report
 from lpaint.data import synthetic
-from lpaint.data.decode import decode, square
+from lpaint.data.decode import decode, fit_to_square
 from lpaint.data.packing import worker_count
 from lpaint.data.prepare import prepare
 from lpaint.runtime.params import Params
@@ -24,7 +24,7 @@ def bench_preparation(params: Params, count: int) -> Report:
     jpegs = [_jpeg(index) for index in range(min(count, _DRAWN))]
     started = time.perf_counter()
     for index in range(count):
-        square(decode(jpegs[index % len(jpegs)], size).image, size, fit)
+        fit_to_square(decode(jpegs[index % len(jpegs)], size).image, size, fit)
     single = count / (time.perf_counter() - started)
     with TemporaryDirectory() as folder:
         archive = Path(folder) / "img_align_celeba.zip"

@@ -1,1 +1,1 @@
-"""Pictures to paint: where they come from, how they are packed, how training reads them."""
+"""Training images: sources (``sources``), preparation (``prepare``, ``packing``) and reading (``dataset``)."""

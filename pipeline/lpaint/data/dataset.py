@@ -13,7 +13,7 @@ from lpaint.errors import DataError, one_line
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Packed images, memory-mapped: ``images`` [N, size, size, 3] uint8; ``manifest`` as the schema says."""
+    """Prepared images: ``images`` [N, size, size, 3] uint8, memory-mapped; ``manifest`` as in ``schema.MANIFEST``."""
 
     images: np.ndarray
     manifest: pd.DataFrame
@@ -21,20 +21,20 @@ class PreparedData:
 
     @classmethod
     def load(cls, folder: Path) -> "PreparedData":
-        """Open what the prepare stage wrote.
+        """Open the output of the prepare stage.
 
         Raises:
-            DataError: something is missing or damaged.
+            DataError: a file is missing or damaged.
         """
         try:
-            # Copy-on-write: torch wants writable memory, and nothing ever reaches the disk.
+            # Copy-on-write: torch needs writable memory, and nothing is written to the disk.
             images = np.load(folder / "images.npy", mmap_mode="c")
             manifest = pd.read_parquet(folder / "manifest.parquet")
             digest = str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["digest"])
         except FileNotFoundError as error:
             raise DataError(f"{error.filename}: there is no such file; run `dvc repro prepare`") from None
         except Exception as error:
-            # On damaged bytes the readers raise whatever they stumble over: numpy even what Python's tokeniser does.
+            # Readers raise exceptions of many types on damaged files; numpy even those of Python's tokenizer.
             raise DataError(f"{folder}: cannot be read ({one_line(error)}); run `dvc repro -f prepare`") from None
         check_manifest(manifest, str(folder))
         shape = (int(manifest["ok"].sum()), *images.shape[1:2] * 2, 3)
@@ -62,6 +62,6 @@ class PreparedData:
         return rows
 
     def names(self, rows: np.ndarray) -> list[str]:
-        """Entry names of ``rows``."""
+        """Source entry names of ``rows``."""
         by_row = self.manifest.loc[self.manifest["ok"]].set_index("index")["name"]
         return list(by_row.loc[rows])

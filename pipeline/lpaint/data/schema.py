@@ -1,4 +1,4 @@
-"""What ``manifest.parquet`` must look like."""
+"""Schema of ``manifest.parquet``."""
 
 import pandas as pd
 import pandera.pandas as pa
@@ -26,15 +26,15 @@ MANIFEST = pa.DataFrameSchema(
     strict=True,
     ordered=True,
 )
-"""One row an entry of the source. ``index``: row in images.npy, -1 if bad; ``reason``: why it is bad, else empty;
+"""One row per source entry. ``index``: row in images.npy, -1 if unreadable; ``reason``: the error, empty if readable;
 ``width`` and ``height``: of the original in pixels, 0 if unknown."""
 
 
 def check_manifest(table: pd.DataFrame, origin: str) -> pd.DataFrame:
-    """The table if it fits the schema.
+    """Return the table if it fits the schema.
 
     Raises:
-        DataError: naming the column and the check that fails.
+        DataError: with the column and the check that fails.
     """
     try:
         return MANIFEST.validate(table)

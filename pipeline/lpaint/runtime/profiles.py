@@ -84,7 +84,7 @@ def _load_sections(yaml: YAML, path: Path, origin: str) -> Any:
     except FileNotFoundError:
         raise ParamsError(f"{path}: there is no such file; run this in the root of an lpaint repository") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise ParamsError(f"{origin}: is no YAML ({one_line(error)}); mend the file") from None
+        raise ParamsError(f"{origin}: is no YAML ({one_line(error)}); repair the file") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{origin}: holds no sections; it must have keys of params.yaml, such as agent")
     return values

@@ -1,4 +1,4 @@
-"""Entries of a zip archive, read without unpacking and without trusting what the archive says of itself."""
+"""Reading entries of a zip archive without unpacking it; sizes and checksums in the archive are verified."""
 
 import stat
 import struct
@@ -7,17 +7,17 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from lpaint.data.decode import MOST_BYTES, explain
+from lpaint.data.decode import MAX_BYTES, describe_error
 from lpaint.errors import DataError
 
 _LOCAL_HEADER, _SIGNATURE = 30, b"PK\x03\x04"
 
 
 class Entry(NamedTuple):
-    """Where an entry's bytes lie in its archive, and ``problem``: why they must not be read, else empty."""
+    """An entry's place in its archive; ``problem`` says why it must not be read, and is empty if it may be."""
 
     offset: int
-    stored: int
+    compressed_size: int
     size: int
     checksum: int
     deflated: bool
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 def read_directory(path: Path) -> list[tuple[str, Entry]]:
-    """Names and places of all entries, in the archive's order; a name may come twice.
+    """Names and places of all entries, in the archive's order; a name may occur twice.
 
     Raises:
         DataError: the file is no readable zip archive.
@@ -34,14 +34,14 @@ def read_directory(path: Path) -> list[tuple[str, Entry]]:
         with zipfile.ZipFile(path) as archive:
             return [(info.filename, _entry(info)) for info in archive.infolist()]
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise DataError(f"{path}: is no readable zip archive ({explain(error)}); download it again") from None
+        raise DataError(f"{path}: is no readable zip archive ({describe_error(error)}); download it again") from None
 
 
 def read_entry(archive: BinaryIO, entry: Entry) -> bytes:
-    """An entry's content; its size and its checksum are verified, and no more than its size is ever expanded.
+    """An entry's content, with verified size and checksum; never expands more than the stated size.
 
     Raises:
-        DataError: the reason, and only that.
+        DataError: the text is only the reason.
         zlib.error: the compressed bytes are damaged.
     """
     if entry.problem:
@@ -52,7 +52,7 @@ def read_entry(archive: BinaryIO, entry: Entry) -> bytes:
         raise DataError("is not where the archive's directory says")
     name, extra = struct.unpack_from("<HH", header, 26)
     archive.seek(entry.offset + _LOCAL_HEADER + name + extra)
-    content = archive.read(entry.stored)
+    content = archive.read(entry.compressed_size)
     if entry.deflated:
         content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, entry.size + 1)
     if len(content) != entry.size:
@@ -81,7 +81,7 @@ def _problem(info: zipfile.ZipInfo) -> str:
         return "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return f"is compressed by method {info.compress_type}; only stored and deflated entries are read"
-    # What is packed may be a little longer than its content, but not much.
-    if max(info.file_size, info.compress_size - (1 << 16)) > MOST_BYTES:
-        return f"has {info.file_size:,} bytes, more than the {MOST_BYTES:,} that are read"
+    # Compressed data may be slightly longer than their content.
+    if max(info.file_size, info.compress_size - (1 << 16)) > MAX_BYTES:
+        return f"has {info.file_size:,} bytes, more than the {MAX_BYTES:,} that are read"
     return ""

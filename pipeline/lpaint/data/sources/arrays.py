@@ -1,4 +1,4 @@
-"""Data sets that come as large arrays, compressed as a whole: they are unpacked once, then read at random."""
+"""Data sets of large compressed arrays: they are unpacked once for random access."""
 
 import os
 from abc import abstractmethod
@@ -10,52 +10,51 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lpaint.data.decode import Picture
+from lpaint.data.decode import DecodedImage
 from lpaint.data.sources.base import Loader, Source, sha256
 from lpaint.errors import DataError
 from lpaint.files import atomic_write
 from lpaint.runtime.provenance import digest_file
 
-# The most pictures that a header may claim.
-MOST = 10_000_000
+# A header with more images is taken as damaged.
+MAX_IMAGES = 10_000_000
 
 
 @dataclass(frozen=True)
-class Part:
-    """The pictures of one file: their ``split``, ``labels`` [N] int, the ``shape`` of one as stored, and the files."""
+class ArrayFile:
+    """Images of one file: ``split``, ``labels`` [N] int, stored ``shape`` of one image, and the paths of the files."""
 
     split: str
     labels: np.ndarray
     shape: tuple[int, ...]
     path: Path
-    others: tuple[Path, ...] = ()
+    label_files: tuple[Path, ...] = ()
 
     @property
     def bytes(self) -> int:
-        """Bytes of all pictures."""
+        """Size of all images in bytes."""
         return len(self.labels) * int(np.prod(self.shape))
 
 
 class UnpackedArrays:
-    """Pictures in unpacked files, for a worker; ``axes`` turns one as stored into [H, W] or [H, W, 3]."""
+    """Loads images of unpacked files in a worker; ``axes`` transposes a stored image to [H, W] or [H, W, 3]."""
 
     def __init__(self, folder: Path, shapes: dict[str, tuple[int, ...]], axes: tuple[int, ...]) -> None:
         self.folder, self.shapes, self.axes = folder, shapes, axes
 
-    def load(self, name: str, size: int) -> Picture:
-        """See ``Loader``."""
+    def load(self, name: str, size: int) -> DecodedImage:
         part, _, rest = name.partition("/")
         shape = self.shapes[part]
         length = int(np.prod(shape))
-        with _unpacked(self.folder, part).open("rb") as stream:
+        with _unpacked_path(self.folder, part).open("rb") as stream:
             content = os.pread(stream.fileno(), length, int(rest.partition("-")[0]) * length)
         pixels = np.frombuffer(content, np.uint8).reshape(shape).transpose(self.axes)
         image = Image.fromarray(np.ascontiguousarray(pixels))
-        return Picture(image.convert("RGB"), image.width, image.height)
+        return DecodedImage(image.convert("RGB"), image.width, image.height)
 
 
 class ArraySource(Source):
-    """A folder of array files. Entries are called ``train/000017-5``: part, place in its file, label."""
+    """A folder of array files. Entry names such as ``train/000017-5`` have the part, the index and the label."""
 
     axes: tuple[int, ...]
 
@@ -64,40 +63,39 @@ class ArraySource(Source):
         self._folder: Path | None = None
 
     @abstractmethod
-    def _find(self) -> dict[str, Part]:
-        """Name and content of every part. Raises DataError when a file is missing or not as it should be."""
+    def _find_parts(self) -> dict[str, ArrayFile]:
+        """All parts by name. Raises DataError if a file is missing or invalid."""
 
     @abstractmethod
-    def _stream(self, part: Part) -> Iterator[bytes]:
-        """The bytes of a part's pictures, in pieces. Raises DataError where they are damaged, too few or too many."""
+    def _stream(self, part: ArrayFile) -> Iterator[bytes]:
+        """The bytes of a part's images, in pieces. Raises DataError if they are damaged, too few or too many."""
 
     @cached_property
-    def parts(self) -> dict[str, Part]:
-        """Name and content of every part."""
-        return self._find()
+    def parts(self) -> dict[str, ArrayFile]:
+        """All parts by name."""
+        return self._find_parts()
 
     def names(self) -> list[str]:
-        """See the class."""
         return [
             f"{name}/{index:06d}-{label}"
             for name, part in sorted(self.parts.items())
             for index, label in enumerate(part.labels.tolist())
         ]
 
-    def load(self, name: str, size: int) -> Picture:
-        """See ``Loader``; after ``unpack``."""
+    def load(self, name: str, size: int) -> DecodedImage:
+        """Load an entry; ``unpack`` must have been called before."""
         return self.loader([name]).load(name, size)
 
     def loader(self, names: Sequence[str]) -> Loader:
-        """The unpacked files alone."""
-        assert self._folder is not None, "unpack comes first"
+        """A loader that has only the unpacked files."""
+        assert self._folder is not None, "call unpack first"
         return UnpackedArrays(self._folder, {name: part.shape for name, part in self.parts.items()}, self.axes)
 
     def unpack(self, folder: Path) -> None:
-        """Write every part's pictures to a file of their own; those that are there already are kept."""
+        """Write the images of each part to a file of its own; existing files are kept."""
         self._folder = folder
         for name, part in self.parts.items():
-            target = _unpacked(folder, name)
+            target = _unpacked_path(folder, name)
             if target.exists():
                 continue
             with atomic_write(target) as temporary, temporary.open("wb") as stream:
@@ -105,12 +103,12 @@ class ArraySource(Source):
                     stream.write(piece)
 
     def unpack_sample(self, folder: Path) -> list[str]:
-        """Write the beginning of every part's pictures instead; the names of those that are there."""
+        """Write only the first images of each part; returns their entry names."""
         self._folder = folder
         counts = {}
         for name, part in self.parts.items():
             piece = next(self._stream(part))
-            _unpacked(folder, name).write_bytes(piece)
+            _unpacked_path(folder, name).write_bytes(piece)
             counts[name] = len(piece) // int(np.prod(part.shape))
         return [
             name
@@ -119,11 +117,10 @@ class ArraySource(Source):
         ]
 
     def unpacked_bytes(self) -> int:
-        """See ``Source``."""
         return sum(part.bytes for part in self.parts.values())
 
     def verify(self) -> list[str]:
-        """Read every byte; what is wrong, one sentence a damaged part."""
+        """Read every byte; returns one sentence for each damaged part."""
         problems = []
         for part in self.parts.values():
             try:
@@ -134,26 +131,26 @@ class ArraySource(Source):
         return problems
 
     def splits(self, names: list[str]) -> list[str] | None:
-        """The official split; validation is drawn from train."""
+        """The official splits; there is no validation split, so it is drawn from train."""
         return [self.parts[name.partition("/")[0]].split for name in names]
 
-    def digest(self) -> str:
-        """Of the files' content."""
-        return sha256("\n".join(f"{path.name} {digest_file(path)}" for path in self.files()))
+    def fingerprint(self) -> str:
+        """Digest of the files' content."""
+        return sha256("\n".join(f"{path.name} {digest_file(path)}" for path in self.watched_files()))
 
-    def files(self) -> list[Path]:
-        """Files of pictures and of labels."""
-        return [path for part in self.parts.values() for path in (part.path, *part.others)]
+    def watched_files(self) -> list[Path]:
+        """Files of images and labels."""
+        return [path for part in self.parts.values() for path in (part.path, *part.label_files)]
 
 
 def find_file(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of ``names`` in ``root``, or in a folder of its own that is called like one of them.
+    """The first existing file of ``names`` in ``root`` or in a subfolder with one of these names.
 
-    Some sites and unpackers put each file into such a folder, e.g. train-images-idx3-ubyte/train-images-idx3-ubyte.
+    Some archives put each file into a folder, e.g. train-images-idx3-ubyte/train-images-idx3-ubyte.
     """
-    places = [root, *(root / name for name in names)]
-    return next((place / name for place in places for name in names if (place / name).is_file()), None)
+    folders = [root, *(root / name for name in names)]
+    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 
-def _unpacked(folder: Path, part: str) -> Path:
+def _unpacked_path(folder: Path, part: str) -> Path:
     return folder / f"{part}.raw"

@@ -1,4 +1,4 @@
-"""What every source of pictures can do."""
+"""Interfaces of image sources."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from lpaint.data.decode import Picture
+from lpaint.data.decode import DecodedImage
 from lpaint.errors import DataError
 from lpaint.images.suffixes import READABLE
 
@@ -14,63 +14,65 @@ IMAGE_SUFFIXES = frozenset(READABLE)
 
 
 class Loader(Protocol):
-    """What a worker process decodes with; it must pickle, and be light."""
+    """Loads entries in a worker process. It is pickled for each task, so it must be small."""
 
-    def load(self, name: str, size: int) -> Picture:
-        """Decode one entry; ``size`` is the side it will be reduced to, a hint for decoders.
+    def load(self, name: str, size: int) -> DecodedImage:
+        """Decode one entry; ``size`` is the side in pixels that it will be reduced to, a hint for decoders.
 
-        Whatever damaged content provokes is raised; a ``DataError`` holds only the reason.
+        Raises:
+            DataError: the entry cannot be read; the text is only the reason.
+            Exception: whatever the decoder raises on damaged content.
         """
         ...
 
 
 class Source(ABC):
-    """Entries by name, listed cheaply in the parent process and loaded one by one in workers."""
+    """A data set of named entries. The parent process lists them; workers load them one by one."""
 
     @abstractmethod
     def names(self) -> list[str]:
-        """All entries, sorted. Raises DataError when there are none."""
+        """Names of all entries, sorted. Raises DataError if there are none."""
 
     @abstractmethod
-    def load(self, name: str, size: int) -> Picture:
-        """See ``Loader``."""
+    def load(self, name: str, size: int) -> DecodedImage:
+        """Decode one entry, as ``Loader.load``."""
 
     @abstractmethod
-    def digest(self) -> str:
-        """Changes when the source's content does; must be cheap."""
+    def fingerprint(self) -> str:
+        """A text that changes with the source's content; must be cheap to compute."""
 
     def loader(self, names: Sequence[str]) -> Loader:
-        """What is needed to load ``names``, to be sent to a worker."""
+        """A loader of ``names`` for a worker."""
         return self
 
     def unpack(self, folder: Path) -> None:  # noqa: B027  # most sources need nothing
-        """Lay out in ``folder`` what ``load`` needs and cannot find at random in the source; before the first load."""
+        """Write files that ``load`` needs for random access to ``folder``. Called before the first load."""
 
     def unpacked_bytes(self) -> int:
-        """Bytes that ``unpack`` writes."""
+        """Size in bytes of the files that ``unpack`` writes."""
         return 0
 
     def splits(self, names: list[str]) -> list[str] | None:
-        """Official split of each entry, or None where there is none; one that is missing is drawn from ``train``."""
+        """Official split of each entry; None if there are no splits. A missing split is drawn from ``train``."""
         return None
 
-    def files(self) -> list[Path]:
-        """The files whose change DVC should notice by itself."""
+    def watched_files(self) -> list[Path]:
+        """Files that DVC watches for changes."""
         return []
 
 
-def is_picture(name: str) -> bool:
-    """By its suffix; hidden files and what macOS adds to archives (__MACOSX/._000001.jpg) are none."""
+def is_image_entry(name: str) -> bool:
+    """Whether an entry has an image suffix and is not hidden, nor added by macOS (__MACOSX/._000001.jpg)."""
     path = PurePosixPath(name)
     hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
 
 
-def checked(origin: Path, names: list[str]) -> list[str]:
-    """The names, all of which can be written as UTF-8.
+def check_utf8_names(origin: Path, names: list[str]) -> list[str]:
+    """Return the names if all can be written as UTF-8.
 
     Raises:
-        DataError: naming the first that cannot.
+        DataError: with the first name that cannot.
     """
     for name in names:
         if not name.isascii() and name != name.encode("utf-8", "replace").decode("utf-8"):

@@ -1,6 +1,6 @@
-"""MNIST and whatever comes in its form: idx files, compressed by gzip or not.
+"""MNIST and data sets in its format: idx files, with or without gzip.
 
-The format is described at http://yann.lecun.com/exdb/mnist: two zero bytes, the type (8 = unsigned byte), the number of
+Source: http://yann.lecun.com/exdb/mnist. An idx file has two zero bytes, the type (8 = unsigned byte), the number of
 dimensions, each dimension as a big-endian 32-bit number, then the data.
 """
 
@@ -14,42 +14,42 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from lpaint.data.decode import explain
-from lpaint.data.sources.arrays import MOST, ArraySource, Part, find_file
+from lpaint.data.decode import describe_error
+from lpaint.data.sources.arrays import MAX_IMAGES, ArrayFile, ArraySource, find_file
 from lpaint.errors import DataError
 
 _FILES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 
 
 class Mnist(ArraySource):
-    """train-images-idx3-ubyte, train-labels-idx1-ubyte, and the same of t10k, each with or without .gz."""
+    """train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k files, each with or without .gz."""
 
     axes = (0, 1)
 
-    def _find(self) -> dict[str, Part]:
+    def _find_parts(self) -> dict[str, ArrayFile]:
         return {name: self._part(name, *files) for name, files in _FILES.items()}
 
-    def _part(self, name: str, images: str, labels: str) -> Part:
-        path, others = _locate(self.root, images, 3), _locate(self.root, labels, 1)
+    def _part(self, name: str, images: str, labels: str) -> ArrayFile:
+        path, labels_path = _find_idx_file(self.root, images, 3), _find_idx_file(self.root, labels, 1)
         count, *shape = _shape(path, 3)
-        values = np.frombuffer(b"".join(_content(others, 1)), np.uint8)
+        values = np.frombuffer(b"".join(_content(labels_path, 1)), np.uint8)
         if len(values) != count:
             raise DataError(
-                f"{others}: holds {len(values)} labels for the {count} images of {path.name}; take the pair"
+                f"{labels_path}: holds {len(values)} labels for the {count} images of {path.name}; take the pair"
             )
-        return Part(name, values, tuple(shape), path, (others,))
+        return ArrayFile(name, values, tuple(shape), path, (labels_path,))
 
-    def _stream(self, part: Part) -> Iterator[bytes]:
+    def _stream(self, part: ArrayFile) -> Iterator[bytes]:
         return _content(part.path, 3)
 
 
-def _locate(root: Path, stem: str, dimensions: int) -> Path:
-    """The idx file ``stem``, by its official name or with a dot in place of the hyphen, as some mirrors have it.
+def _find_idx_file(root: Path, stem: str, dimensions: int) -> Path:
+    """The path of the idx file ``stem``, by its official name or with a dot instead of the hyphen, as on some mirrors.
 
     Raises:
-        DataError: there is none.
+        DataError: it is missing.
     """
     names = [f"{stem}{dash}idx{dimensions}-ubyte{suffix}" for dash in "-." for suffix in ("", ".gz")]
     found = find_file(root, names)
@@ -70,11 +70,11 @@ def _read(path: Path, stream: BinaryIO, count: int) -> bytes:
     try:
         return stream.read(count)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: is damaged ({explain(error)}); download it again") from None
+        raise DataError(f"{path}: is damaged ({describe_error(error)}); download it again") from None
 
 
 def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
-    """What the header says."""
+    """The shape in the header."""
     with _open(path) as stream:
         return _header(path, stream, dimensions)
 
@@ -89,18 +89,18 @@ def _header(path: Path, stream: BinaryIO, dimensions: int) -> tuple[int, ...]:
     if len(header) < 4 + 4 * dimensions:
         raise DataError(f"{path}: ends within its header; download it again")
     shape = struct.unpack(f">{dimensions}I", header[4:])
-    if not 0 < shape[0] <= MOST or not all(0 < side <= 1024 for side in shape[1:]):
+    if not 0 < shape[0] <= MAX_IMAGES or not all(0 < side <= 1024 for side in shape[1:]):
         raise DataError(f"{path}: its header claims {' x '.join(map(str, shape))}; download it again")
     return shape
 
 
 def _content(path: Path, dimensions: int) -> Iterator[bytes]:
-    """The data in pieces, exactly as much as the header says."""
+    """Yield the data in pieces, exactly as much as the header says."""
     with _open(path) as stream:
         left = math.prod(_header(path, stream, dimensions))
         expected = left
         while left:
-            piece = _read(path, stream, min(_PIECE, left))
+            piece = _read(path, stream, min(_CHUNK_BYTES, left))
             if not piece:
                 raise DataError(
                     f"{path}: holds {expected - left:,} bytes of data where its header calls for {expected:,}; "
@@ -108,7 +108,7 @@ def _content(path: Path, dimensions: int) -> Iterator[bytes]:
                 )
             left -= len(piece)
             yield piece
-        # This also makes gzip compare its checksum.
+        # This read also makes gzip verify its checksum.
         if _read(path, stream, 1):
             raise DataError(
                 f"{path}: holds more than the {expected:,} bytes that its header calls for; download it again"

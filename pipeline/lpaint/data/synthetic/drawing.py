@@ -1,4 +1,4 @@
-"""What the synthetic pictures are drawn with: colours, smooth fields, and a pen in units of the picture's side."""
+"""Drawing tools of the synthetic images: colours, smooth fields, and a pen in units of the image side."""
 
 import colorsys
 
@@ -10,7 +10,7 @@ Points = list[tuple[float, float]]
 
 
 class Pen:
-    """Draws flat shapes; coordinates, radii and widths are in picture sides, x to the right, y down."""
+    """Draws flat shapes. Coordinates, radii and widths are in image sides, x to the right, y down."""
 
     def __init__(self, image: Image.Image, side: int, margin: float = 0.0) -> None:
         self._draw = ImageDraw.Draw(image)
@@ -18,28 +18,30 @@ class Pen:
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour) -> None:
         """Filled ellipse around (x, y)."""
-        self._draw.ellipse(self._flat([(x - rx, y - ry), (x + rx, y + ry)]), fill=fill)
+        self._draw.ellipse(self._to_pixels([(x - rx, y - ry), (x + rx, y + ry)]), fill=fill)
 
     def ring(self, x: float, y: float, rx: float, ry: float, width: float, fill: Colour) -> None:
         """Outline of an ellipse."""
-        self._draw.ellipse(self._flat([(x - rx, y - ry), (x + rx, y + ry)]), outline=fill, width=self._pixels(width))
+        self._draw.ellipse(
+            self._to_pixels([(x - rx, y - ry), (x + rx, y + ry)]), outline=fill, width=self._width(width)
+        )
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, radius: float) -> None:
         """Filled rectangle with round corners."""
-        self._draw.rounded_rectangle(self._flat([(x0, y0), (x1, y1)]), radius * self._side, fill=fill)
+        self._draw.rounded_rectangle(self._to_pixels([(x0, y0), (x1, y1)]), radius * self._side, fill=fill)
 
     def polygon(self, points: Points, fill: Colour) -> None:
         """Filled polygon."""
-        self._draw.polygon(self._flat(points), fill=fill)
+        self._draw.polygon(self._to_pixels(points), fill=fill)
 
     def line(self, points: Points, fill: Colour, width: float) -> None:
         """Polyline with round joints."""
-        self._draw.line(self._flat(points), fill=fill, width=self._pixels(width), joint="curve")
+        self._draw.line(self._to_pixels(points), fill=fill, width=self._width(width), joint="curve")
 
-    def _flat(self, points: Points) -> list[float]:
+    def _to_pixels(self, points: Points) -> list[float]:
         return [float((part + self._margin) * self._side) for point in points for part in point]
 
-    def _pixels(self, width: float) -> int:
+    def _width(self, width: float) -> int:
         return max(1, round(width * self._side))
 
 
@@ -49,9 +51,9 @@ def random_colour(rng: np.random.Generator, saturation: float) -> Colour:
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
-def vary(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
-    """The colour with normal noise of standard deviation ``spread`` (of 255) on each channel."""
-    red, green, blue = (int(np.clip(part + rng.normal(0, spread), 0, 255)) for part in colour)
+def jitter(rng: np.random.Generator, colour: Colour, deviation: float) -> Colour:
+    """The colour with normal noise of standard deviation ``deviation`` (of 255) on each channel."""
+    red, green, blue = (int(np.clip(part + rng.normal(0, deviation), 0, 255)) for part in colour)
     return red, green, blue
 
 
@@ -61,14 +63,16 @@ def shade(colour: Colour, factor: float) -> Colour:
     return red, green, blue
 
 
-def floats(colour: Colour) -> np.ndarray:
+def as_float(colour: Colour) -> np.ndarray:
     """The colour as [3] float32."""
     return np.array(colour, np.float32)
 
 
 def noise(rng: np.random.Generator, side: int, rows: int, columns: int, octaves: int = 1) -> np.ndarray:
-    """Smooth noise [side, side] float32 in about -1..1: random grids of rows x columns, doubled and halved in
-    strength with every octave. Unequal rows and columns give strands."""
+    """Smooth noise [side, side] float32 in about -1..1: a sum of random grids, the first of rows x columns cells.
+
+    Each octave doubles the cells and halves the amplitude. Unequal rows and columns give strands.
+    """
     total = np.zeros((side, side), np.float32)
     for octave in range(octaves):
         shape = (min(side, rows << octave) + 1, min(side, columns << octave) + 1)
@@ -86,11 +90,11 @@ def ramp(rng: np.random.Generator, side: int) -> np.ndarray:
 
 def blend(mix: np.ndarray, first: Colour, second: Colour) -> np.ndarray:
     """Pixels [H, W, 3] float32 in 0..255: ``first`` where ``mix`` [H, W] is 0, ``second`` where it is 1."""
-    return (1 - mix[:, :, None]) * floats(first) + mix[:, :, None] * floats(second)
+    return (1 - mix[:, :, None]) * as_float(first) + mix[:, :, None] * as_float(second)
 
 
 def gradient(rng: np.random.Generator, side: int, saturation: float) -> np.ndarray:
-    """Two random colours that run into each other, as pixels [side, side, 3] float32."""
+    """Linear gradient between two random colours, as pixels [side, side, 3] float32."""
     return blend(ramp(rng, side), random_colour(rng, saturation), random_colour(rng, saturation))
 
 

@@ -1,24 +1,34 @@
-"""Our own pictures: stylised portraits, dead leaves and landscapes, deterministic by seed and index.
+"""Synthetic images in place of photographs: flat and shaded regions, edges at all scales, light, texture, colour.
 
-They stand in for photographs where none may be used: flat and shaded regions, edges at all scales, soft and hard
-light, texture, varied colour. Everything is drawn at twice the size and reduced.
+Each image is drawn at twice its size and reduced.
 """
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from lpaint.data.drawing import Pen, blend, clouds, floats, gradient, noise, random_colour, shade, to_image, vary
-from lpaint.data.portrait import Portrait
+from lpaint.data.synthetic.drawing import (
+    Pen,
+    as_float,
+    blend,
+    clouds,
+    gradient,
+    jitter,
+    noise,
+    random_colour,
+    shade,
+    to_image,
+)
+from lpaint.data.synthetic.portrait import Portrait
 
-# Raise it with every change that changes a picture: prepared data are out of date then.
+# Change it with every change of an image, so that prepared data are made again.
 VERSION = "synthetic-2"
 
 _SKIES = ((120, 170, 230), (240, 170, 110), (60, 70, 120), (190, 200, 210), (225, 150, 150))
-_GROUNDS = ((92, 112, 58), (140, 120, 70), (70, 84, 92), (60, 92, 70), (150, 98, 66))
+_LAND_COLOURS = ((92, 112, 58), (140, 120, 70), (70, 84, 92), (60, 92, 70), (150, 98, 66))
 
 
 def draw(seed: int, index: int, size: int) -> Image.Image:
-    """Picture ``index`` of ``seed``: RGB, size x size. 70% portraits, 15% dead leaves, 15% landscapes and gradients."""
+    """Image ``index`` of ``seed``: RGB, size x size; 70% portraits, 15% dead leaves, 12% landscapes, 3% clouds."""
     rng = np.random.default_rng([seed, index, 20])
     kind = rng.random()
     side = 2 * size
@@ -30,11 +40,11 @@ def draw(seed: int, index: int, size: int) -> Image.Image:
         pixels = landscape(rng, side)
     else:
         pixels = clouds(rng, side, random_colour(rng, 0.8), random_colour(rng, 0.8))
-    return _develop(rng, pixels).resize((size, size), Image.Resampling.BOX)
+    return _apply_camera(rng, pixels).resize((size, size), Image.Resampling.BOX)
 
 
-def _develop(rng: np.random.Generator, pixels: np.ndarray) -> Image.Image:
-    """What a camera does: exposure, a slight focus blur, grain."""
+def _apply_camera(rng: np.random.Generator, pixels: np.ndarray) -> Image.Image:
+    """Camera effects: exposure, a slight blur, grain."""
     side = len(pixels)
     grain = rng.normal(0, rng.uniform(0, 4), (side // 2, side // 2, 1)).astype(np.float32)
     exposed = pixels * rng.uniform(0.85, 1.12) + rng.uniform(-8, 8) + grain.repeat(2, 0).repeat(2, 1)
@@ -42,7 +52,7 @@ def _develop(rng: np.random.Generator, pixels: np.ndarray) -> Image.Image:
 
 
 def _background(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Behind a portrait: plain, textured, or out of focus."""
+    """Background of a portrait: plain, textured, or out of focus."""
     kind = rng.random()
     if kind < 0.35:
         return gradient(rng, side, 0.6)
@@ -57,13 +67,13 @@ def _background(rng: np.random.Generator, side: int) -> np.ndarray:
 def dead_leaves(rng: np.random.Generator, side: int) -> np.ndarray:
     """Occluding shapes with power-law sizes, the statistics of natural scenes (Lee, Mumford, Huang, 2001).
 
-    Returns pixels [side, side, 3] float32. Each leaf has a colour, a slope of light and a strength of texture.
+    Returns pixels [side, side, 3] float32. Each leaf has a colour, a light gradient and a texture strength.
     """
     count = int(rng.integers(60, 320))
     labels = Image.new("I", (side, side), 0)
     pen = ImageDraw.Draw(labels)
-    # Density r^-2 between the smallest and the largest radius, by inversion: r^-3, that of nature, would leave a
-    # picture this small nearly all confetti. The largest lie mostly at the back.
+    # Radii have density r^-2, by inversion. Natural scenes have r^-3, which makes small images mostly confetti. Large
+    # leaves are mostly at the back.
     small, large = rng.uniform(0.02, 0.06), rng.uniform(0.3, 0.6)
     radii = side / rng.uniform(1 / large, 1 / small, count)
     radii = radii[np.argsort(-radii * rng.lognormal(0, 0.6, count))]
@@ -72,7 +82,7 @@ def dead_leaves(rng: np.random.Generator, side: int) -> np.ndarray:
         _leaf(rng, pen, centre, radius, label)
     index = np.asarray(labels)
     palette = [random_colour(rng, 0.85) for _ in range(8)]
-    colours = np.array([vary(rng, palette[rng.integers(8)], 24) for _ in range(count + 1)], np.float32)
+    colours = np.array([jitter(rng, palette[rng.integers(8)], 24) for _ in range(count + 1)], np.float32)
     grid = np.linspace(-1, 1, side, dtype=np.float32)
     slopes = rng.normal(0, 0.22, (count + 1, 2)).astype(np.float32)
     light = 1 + slopes[index, 0] * grid[None, :] + slopes[index, 1] * grid[:, None]
@@ -88,7 +98,7 @@ def _leaf(rng: np.random.Generator, pen: ImageDraw.ImageDraw, centre: np.ndarray
     else:
         angles, ratio = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7)))), 1.0
     if kind == 2:
-        # A bar: long, thin.
+        # A long, thin bar.
         angles, ratio = np.pi / 4 + np.arange(4) * np.pi / 2, rng.uniform(0.08, 0.4)
     across, along = radius * np.cos(angles), ratio * radius * np.sin(angles)
     x = centre[0] + across * np.cos(turn) - along * np.sin(turn)
@@ -97,17 +107,17 @@ def _leaf(rng: np.random.Generator, pen: ImageDraw.ImageDraw, centre: np.ndarray
 
 
 def landscape(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Sky with a sun, rows of hills that fade with distance, often water. Pixels [side, side, 3] float32."""
-    sky = vary(rng, _SKIES[rng.integers(len(_SKIES))], 22)
-    horizon = vary(rng, shade(sky, 1.35), 20)
+    """Sky with a sun, hills that fade with distance, often water; pixels [side, side, 3] float32."""
+    sky = jitter(rng, _SKIES[rng.integers(len(_SKIES))], 22)
+    horizon = jitter(rng, shade(sky, 1.35), 20)
     down = np.linspace(0, 1, side, dtype=np.float32)[:, None].repeat(side, 1)
     pixels = blend(np.clip(2 * down, 0, 1), sky, horizon)
     if rng.random() < 0.6:
         cover = np.clip(noise(rng, side, 5, 2, 5) - rng.uniform(-0.3, 0.5), 0, 1)[:, :, None] * (1 - down[:, :, None])
-        pixels = pixels * (1 - cover) + cover * floats(shade(horizon, 1.2))
+        pixels = pixels * (1 - cover) + cover * as_float(shade(horizon, 1.2))
     pixels = _sun(rng, pixels)
     base, layers = rng.uniform(0.4, 0.65), int(rng.integers(2, 5))
-    ground = vary(rng, _GROUNDS[rng.integers(len(_GROUNDS))], 20)
+    land = jitter(rng, _LAND_COLOURS[rng.integers(len(_LAND_COLOURS))], 20)
     columns = np.linspace(0, 1, side)
     for layer in range(layers):
         near = (layer + 1) / layers
@@ -116,7 +126,7 @@ def landscape(rng: np.random.Generator, side: int) -> np.ndarray:
             height = rng.normal(0, 0.05 / frequency)
             waves += height * np.sin(2 * np.pi * frequency * (columns + rng.random()))
         inside = down >= (base + (1 - base) * layer / layers + waves)[None, :]
-        fill = floats(ground) * near * 0.85 + floats(horizon) * (1 - near)
+        fill = as_float(land) * near * 0.85 + as_float(horizon) * (1 - near)
         rough = 1 + 0.3 * near * noise(rng, side, 16 + 20 * layer, 10 + 10 * layer, 3)
         pixels[inside] = ((fill + rng.normal(0, 10, 3).astype(np.float32)) * rough[:, :, None])[inside]
     return _sea(rng, pixels, sky, horizon) if rng.random() < 0.45 else pixels
@@ -130,7 +140,7 @@ def _sun(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     disc = np.clip((radius - distance) * side / 2 + 0.5, 0, 1)
     glow = 0.5 * np.exp(-(((distance - radius).clip(0)) / (3 * radius)))
     strength = np.maximum(disc, glow)[:, :, None]
-    return pixels * (1 - strength) + strength * floats(vary(rng, (255, 240, 205), 8))
+    return pixels * (1 - strength) + strength * as_float(jitter(rng, (255, 240, 205), 8))
 
 
 def _sea(

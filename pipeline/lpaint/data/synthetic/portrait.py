@@ -1,24 +1,23 @@
-"""Stylised portraits: flat shapes first, then texture, form and light on them.
+"""Stylised portraits: flat shapes first, then texture and light.
 
-Flat fills double as labels: a region is found again by its exact colour, so that hair gets strands and cloth its
-weave without a mask for each.
+Flat fills are also labels: a region is selected by its exact colour, so hair and cloth need no masks for their texture.
 """
 
 import numpy as np
 from PIL import Image
 
-from lpaint.data.drawing import Colour, Pen, noise, random_colour, shade, to_image, vary
+from lpaint.data.synthetic.drawing import Colour, Pen, jitter, noise, random_colour, shade, to_image
 
 _SKIN = ((255, 224, 196), (241, 194, 150), (224, 172, 120), (198, 134, 84), (141, 85, 50), (92, 56, 36))
 _DARK_HAIR = ((24, 18, 16), (40, 28, 22), (62, 40, 26))
 _HAIR = (*_DARK_HAIR, (110, 70, 38), (176, 128, 68), (222, 188, 120), (150, 60, 30), (190, 186, 182))
 _IRIS = ((70, 45, 25), (60, 90, 130), (70, 100, 60), (30, 25, 20))
-# The figure is drawn with this much room around the picture, so that a tilt bares no corners.
+# Margin around the image, so that a rotation leaves no empty corners.
 _MARGIN = 0.25
 
 
 class Portrait:
-    """Measures and colours of one person; lengths in picture sides, turned to pixels by the pen."""
+    """Measures and colours of one person; lengths are in image sides."""
 
     def __init__(self, rng: np.random.Generator, side: int) -> None:
         self.rng, self.side = rng, side
@@ -27,21 +26,21 @@ class Portrait:
         self.h = self.w * rng.uniform(1.22, 1.42)
         self.turn = float(np.clip(rng.normal(0, 0.4), -0.9, 0.9))
         tone = int(rng.integers(len(_SKIN)))
-        self.skin = vary(rng, _SKIN[tone], 6)
+        self.skin = jitter(rng, _SKIN[tone], 6)
         hues = _DARK_HAIR if tone >= 3 and rng.random() < 0.75 else _HAIR
-        # Brighter or darker rather than tinted: noise on the channels would turn dark hair green or purple.
-        self.hair = vary(rng, shade(hues[rng.integers(len(hues))], rng.uniform(0.75, 1.25)), 3)
+        # Varies brightness only: noise on single channels would turn dark hair green or purple.
+        self.hair = jitter(rng, shade(hues[rng.integers(len(hues))], rng.uniform(0.75, 1.25)), 3)
         self.cloth = random_colour(rng, 0.8)
         self.front = self.x + 0.22 * self.turn * self.w
         self.light = np.array([rng.choice([-1, 1]) * rng.uniform(0.3, 0.9), -rng.uniform(0.1, 0.7)])
 
     def paint(self, background: np.ndarray) -> np.ndarray:
-        """The person before ``background``; pixels [side, side, 3] float32 in 0..255, both."""
+        """Draw the person on ``background``; both are pixels [side, side, 3] float32 in 0..255."""
         full = round((1 + 2 * _MARGIN) * self.side)
         layer = Image.new("RGBA", (full, full), (0, 0, 0, 0))
-        self._figure(Pen(layer, self.side, _MARGIN))
+        self._draw_person(Pen(layer, self.side, _MARGIN))
         flat = np.asarray(layer)
-        lit = to_image(self._form(self._texture(flat[:, :, :3].astype(np.float32), flat)))
+        lit = to_image(self._apply_light(self._texture(flat[:, :, :3].astype(np.float32), flat)))
         lit.putalpha(layer.getchannel("A"))
         start = round(_MARGIN * self.side)
         centre = (self.x * self.side + start, (self.y + self.h) * self.side + start)
@@ -69,8 +68,8 @@ class Portrait:
         pixels[cloth] *= (1 + weave)[cloth][:, None]
         return pixels
 
-    def _form(self, pixels: np.ndarray) -> np.ndarray:
-        """Lambert's law on an egg for the head and on a slope for the rest; shadows are warm, not grey."""
+    def _apply_light(self, pixels: np.ndarray) -> np.ndarray:
+        """Lambertian shading: an ellipsoid for the head and a slope for the rest, with warm shadows."""
         full = len(pixels)
         grid = np.arange(full, dtype=np.float32) / self.side - _MARGIN
         u = (grid[None, :] - self.x) / (1.3 * self.w)
@@ -79,13 +78,13 @@ class Portrait:
         depth = np.sqrt(np.clip(1 - u * u - v * v, 0, 1))
         head = 0.55 + 0.5 * (self.light[0] * u + self.light[1] * v + 0.9 * depth)
         body = 0.85 + 0.25 * self.light[0] * np.clip(u / 2, -1, 1) - 0.12 * np.clip(v - 1, 0, 2)
-        # The head's shadow on neck and chest, away from the light.
+        # Shadow of the head on neck and chest, away from the light.
         gap = np.hypot(u + 0.25 * self.light[0], (v - 0.8) * 1.5)
         body = body * (1 - 0.4 * np.clip(1.2 - 1.2 * gap, 0, 1))
         light = np.clip(inside * head + (1 - inside) * body, 0.2, 1.3)
         return pixels * np.stack([light**0.85, light, light**1.1], 2)
 
-    def _figure(self, pen: Pen) -> None:
+    def _draw_person(self, pen: Pen) -> None:
         rng, w, h, x, y = self.rng, self.w, self.h, self.x, self.y
         style = rng.random()
         if style < 0.45:
@@ -130,7 +129,7 @@ class Portrait:
         if kind < 0.4:
             pen.polygon(collar, shade(self.skin, 0.94))
         elif kind < 0.7:
-            inner = vary(rng, (235, 235, 232), 12) if rng.random() < 0.6 else random_colour(rng, 0.6)
+            inner = jitter(rng, (235, 235, 232), 12) if rng.random() < 0.6 else random_colour(rng, 0.6)
             pen.polygon([(px + 0.4 * (px - x), py) for px, py in collar], inner)
             pen.polygon([(x - 0.3 * w, shoulders), (x + 0.3 * w, shoulders), (x, shoulders + 0.25 * h)], self.skin)
             if rng.random() < 0.5:
@@ -145,10 +144,10 @@ class Portrait:
         flush = (min(255, int(red * 1.02)), int(green * 0.93), int(blue * 0.91))
         for sign in (-1, 1):
             pen.ellipse(x + sign * 0.5 * w, y + 0.3 * h, 0.22 * w, 0.14 * h, flush)
-        iris, opening = vary(rng, _IRIS[rng.integers(len(_IRIS))], 12), rng.uniform(0.06, 0.1) * h
+        iris, opening = jitter(rng, _IRIS[rng.integers(len(_IRIS))], 12), rng.uniform(0.06, 0.1) * h
         gaze, lift, bushy = rng.normal(0, 0.05) * w, rng.uniform(0.17, 0.24) * h, rng.uniform(0.05, 0.1) * w
         for sign in (-1, 1):
-            # The far eye of a turned head is nearer to the nose and narrower.
+            # On a turned head the far eye is nearer to the nose and narrower.
             near = 1 - 0.25 * max(0.0, sign * self.turn)
             self._eye(pen, x + sign * 0.42 * w * near, y - 0.08 * h, near, opening, iris, gaze)
             ex, brow = x + sign * 0.42 * w * near, y - 0.08 * h - lift
@@ -203,7 +202,7 @@ class Portrait:
         rng, w, h, x, y = self.rng, self.w, self.h, self.front + 0.03 * self.turn * self.w, self.y + 0.55 * self.h
         red, green, blue = self.skin
         strong = rng.uniform(0.45, 0.72)
-        lips = vary(rng, (min(255, int(red * 0.85) + 15), int(green * strong), int(blue * strong)), 8)
+        lips = jitter(rng, (min(255, int(red * 0.85) + 15), int(green * strong), int(blue * strong)), 8)
         half, smile = rng.uniform(0.27, 0.4) * w, rng.uniform(-0.01, 0.07) * h
         thick, spread = rng.uniform(0.05, 0.08) * h, np.linspace(-1, 1, 13)
         arc = [(x + half * t, y - smile * t * t) for t in spread]
