@@ -1,7 +1,7 @@
-"""The painter in the box on faces that it never saw: `python benchmarks/box.py --data img_align_celeba.zip`.
+"""Measure the packaged painter on unseen faces: `python benchmarks/box.py --data img_align_celeba.zip`.
 
-Paints held-out CelebA faces at 128 px, whole, one call each, as `lpaint paint` does, and gives error against seconds.
-Several agents take turns on every face. Writes NAME.json and its table, NAME.table.md; no picture of anybody.
+Paints held-out CelebA faces at 128 px, one call each, as `lpaint paint` does, and reports error and seconds. Several
+agents take turns on every face. Writes NAME.json and its table, NAME.table.md, and no images.
 """
 
 import time
@@ -25,12 +25,12 @@ BOX = "box"
 
 def main(
     data: Annotated[Path, typer.Option(help="CelebA's archive or folder.")],
-    ids: Annotated[str, typer.Option(help="First and last id of the faces.")] = "8501-9000",
-    every: Annotated[int, typer.Option(min=1, help="Of these faces, one in so many.")] = 5,
-    onnx: Annotated[list[str] | None, typer.Option(help="NAME=FILE of further agents.")] = None,
-    strokes: Annotated[str, typer.Option(help="Budgets, comma-separated.")] = "100,200,400,1000",
+    ids: Annotated[str, typer.Option(help="Ids of the first and last face.")] = "8501-9000",
+    every: Annotated[int, typer.Option(min=1, help="Use every N-th of these faces.")] = 5,
+    onnx: Annotated[list[str] | None, typer.Option(help="NAME=FILE of more agents.")] = None,
+    strokes: Annotated[str, typer.Option(help="Stroke budgets, comma-separated.")] = "100,200,400,1000",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "box",
 ) -> None:
     """Paint all faces with all agents."""
@@ -45,7 +45,7 @@ def main(
         found: dict[str, list[dict[str, float]]] = {name: [] for name in painters}
         for face in faces:
             for name, painter in painters.items():
-                found[name].append(_judge(painter, face, budget))
+                found[name].append(_measure(painter, face, budget))
         for name, rows in found.items():
             figures = {key: round(mean(row[key] for row in rows), 6) for key in ("l2", "psnr", "ssim")}
             seconds = [row["seconds"] for row in rows]
@@ -69,21 +69,21 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _faces(data: Path, ids: str, every: int) -> list[np.ndarray]:
-    """Faces as training sees them: the whole picture squeezed to SIDE x SIDE, uint8."""
+    """Faces as in training: the whole image, stretched to SIDE x SIDE, uint8."""
     first, last = map(int, ids.split("-"))
     source = open_source_path("celeba", data)
     wanted = [name for name in source.names() if first <= int(Path(name).stem) <= last][::every]
     return [fit_to_square(source.load(name, SIDE).image, SIDE, "stretch") for name in wanted]
 
 
-def _judge(painter: Painter, face: np.ndarray, budget: int) -> dict[str, float]:
+def _measure(painter: Painter, face: np.ndarray, budget: int) -> dict[str, float]:
     started = time.perf_counter()
     artwork = painter.paint(face, strokes=budget)
     pixels = artwork.pixels()
     seconds = time.perf_counter() - started
-    canvas, target = (np.float32(each).transpose(2, 0, 1)[None] / 255 for each in (pixels, face))
-    judges = {"l2": l2, "psnr": psnr, "ssim": ssim}
-    return {name: float(judge(canvas, target)[0]) for name, judge in judges.items()} | {"seconds": seconds}
+    canvas, target = (each.astype(np.float32).transpose(2, 0, 1)[None] / 255 for each in (pixels, face))
+    metrics = {"l2": l2, "psnr": psnr, "ssim": ssim}
+    return {name: float(metric(canvas, target)[0]) for name, metric in metrics.items()} | {"seconds": seconds}
 
 
 if __name__ == "__main__":

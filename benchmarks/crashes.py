@@ -1,9 +1,9 @@
-"""kill -9 at random moments of every stage: `python benchmarks/crashes.py`.
+"""Kill every stage with SIGKILL at random moments: `python benchmarks/crashes.py`.
 
-Works in a copy of the repository, at the size of the profile `smoke`. Each stage is run once unbroken, under DVC, which
-gives its time and its outputs' digests; then it is started again and again and killed, DVC and all, at a moment drawn
-evenly over that time, until it gets to its end before the kill. Its outputs must then be those of the unbroken run, to
-the bit. This goes on until every stage has had its kills. Prints a table, and JSON with --json.
+Works in a copy of the repository, at the size of the profile `smoke`. Each stage first runs to its end under DVC, which
+gives its time and the digests of its outputs. Then it is started again and again, and killed together with DVC at a
+random moment (uniform over that time), until it ends before the kill. Its outputs must then equal those of the first
+run to the bit. This repeats until every stage has been killed often enough. Prints a table, and JSON with --json.
 """
 
 import json
@@ -28,7 +28,7 @@ from lpaint.runtime.profiles import apply_profile
 from lpaint.runtime.provenance import digest_file
 
 ROOT = Path(__file__).parents[1]
-# What a stage must write alike, however often it was killed; run ids and times are not in these.
+# Outputs that must be the same after kills. They hold no run ids or times.
 OUTPUTS = {
     "source": ["data/source.json"],
     "prepare": ["data/prepared/images.npy", "data/prepared/manifest.parquet", "data/prepared/summary.json"],
@@ -42,9 +42,9 @@ DVC_ERROR = 255
 
 @dataclass
 class Count:
-    """What became of a stage: ``seconds`` unbroken, ``resumed`` starts that went on from a checkpoint.
+    """Results of a stage: ``seconds`` of the first run; ``resumed``: starts that continued from a checkpoint.
 
-    ``locks``: kills that cut DVC's own list of locks short, which then has to be deleted (`lpaint doctor` says so).
+    ``locks``: kills that cut short DVC's list of locks, which must then be deleted (`lpaint doctor` reports it).
     """
 
     stage: str
@@ -60,14 +60,14 @@ class Count:
 def main(
     train: Annotated[int, typer.Option(min=0, help="Kills of train_agent.")] = 30,
     others: Annotated[int, typer.Option(min=0, help="Kills of each other stage.")] = 10,
-    seed: Annotated[int, typer.Option(help="Draws the moments.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random moments.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
 ) -> None:
-    """Kill and resume; the exit code is 1 if anything came out differently."""
+    """Kill and resume. The exit code is 1 if any output differs."""
     moments = random.Random(seed)
     counts = []
     with _repository() as root:
-        assert _run(root, None)[0] == 0, "the chain must run before it is broken"
+        assert _run(root, None)[0] == 0, "the pipeline must run before it is killed"
         for stage in OUTPUTS:
             counts.append(_break(root, stage, train if stage == "train_agent" else others, moments))
             print(counts[-1], file=sys.stderr, flush=True)
@@ -84,7 +84,7 @@ def main(
 
 
 def _break(root: Path, stage: str, kills: int, moments: random.Random) -> Count:
-    """Kill one stage until it had its kills and came to its end."""
+    """Kill one stage ``kills`` times, and let it end each time in between."""
     started = time.monotonic()
     assert _run(root, stage)[0] == 0
     count = Count(stage, time.monotonic() - started)
@@ -94,16 +94,16 @@ def _break(root: Path, stage: str, kills: int, moments: random.Random) -> Count:
             (root / name).unlink(missing_ok=True)
         ended = False
         while not ended:
-            code, said = _run(root, stage, moments.uniform(0, count.seconds) if count.kills < kills else None)
+            code, output = _run(root, stage, moments.uniform(0, count.seconds) if count.kills < kills else None)
             ended = code == 0
             count.kills += code == -signal.SIGKILL
-            count.resumed += "resumed at" in said
-            if code == DVC_ERROR and "RWLock" in said:
+            count.resumed += "resumed at" in output
+            if code == DVC_ERROR and "RWLock" in output:
                 (root / ".dvc/tmp/rwlock").unlink()
                 count.locks += 1
             elif code not in (0, -signal.SIGKILL):
                 count.failed += 1
-                print(f"{stage} ended with {code}:\n{said}", file=sys.stderr, flush=True)
+                print(f"{stage} ended with {code}:\n{output}", file=sys.stderr, flush=True)
                 break
         count.ends += ended
         count.equal += ended and _digests(root, stage) == whole
@@ -111,7 +111,7 @@ def _break(root: Path, stage: str, kills: int, moments: random.Random) -> Count:
 
 
 def _run(root: Path, stage: str | None, kill_after: float | None = None) -> tuple[int, str]:
-    """`dvc repro`, of one stage whatever DVC knows of it or of all; exit code and output."""
+    """Run `dvc repro` of one stage, forced, or of all stages. Returns exit code and output."""
     environment = os.environ | {"PYTHONPATH": str(root / "pipeline"), "DVC_NO_ANALYTICS": "1"}
     command = ["dvc", "repro", *(["-s", "-f", stage] if stage else [])]
     log = root.with_name("log")
@@ -133,7 +133,7 @@ def _digests(root: Path, stage: str) -> list[str]:
 
 @contextmanager
 def _repository() -> Iterator[Path]:
-    """A copy of what Git knows of this repository, at the smallest size."""
+    """Copy the files that Git tracks here into a temporary repository with the smallest parameters."""
     with TemporaryDirectory() as folder:
         root = Path(folder) / "repository"
         listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -1,8 +1,7 @@
-"""Error by training: `python benchmarks/curves.py --profile faces-cpu`, on the data that `dvc repro prepare` left.
+"""Error by training time: `python benchmarks/curves.py --profile faces-cpu`, on the data that `dvc repro prepare` left.
 
-Trains a profile and, whenever the clock passes one of the marks, judges the actor as it is on validation pictures.
-Meanwhile the clock stands still. Adds a row a mark to NAME.json and to its table, NAME.table.md; several profiles share
-a report.
+Trains a profile, and evaluates the current actor on the validation split at given times. The clock stops meanwhile.
+Adds one row for each time to NAME.json and to its table, NAME.table.md; several profiles share a report.
 """
 
 import json
@@ -28,20 +27,20 @@ BUDGETS = [25, 50, 100, 200, 500, 1000]
 
 
 class _EnoughError(Exception):
-    """Ends a training after its last mark."""
+    """Ends a training after the last evaluation."""
 
 
 def main(
-    profile: Annotated[str, typer.Option(help="What to train; its strokes are drawn exactly.")] = "faces-cpu",
-    minutes: Annotated[str, typer.Option(help="Marks, comma-separated.")] = "0.5,1,2,5,10,20",
-    updates: Annotated[int, typer.Option(min=0, help="Updates in all; 0 = as the profile says.")] = 0,
+    profile: Annotated[str, typer.Option(help="Profile to train; with the exact renderer.")] = "faces-cpu",
+    minutes: Annotated[str, typer.Option(help="When to evaluate, comma-separated.")] = "0.5,1,2,5,10,20",
+    updates: Annotated[int, typer.Option(min=0, help="Number of updates; 0 = that of the profile.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
-    data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Validation pictures.")] = 24,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    data: Annotated[Path, typer.Option(help="Folder of prepared data.")] = ROOT / "data/prepared",
+    images: Annotated[int, typer.Option(min=1, help="Number of validation images.")] = 24,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "curves",
 ) -> None:
-    """Train a profile and judge it at every mark, and at its end."""
+    """Train a profile and evaluate it at every mark and at its end."""
     params = params_with_profile(ROOT, profile)
     agent = params.agent.model_copy(update={"renderer": "exact", "updates": updates or params.agent.updates})
     base = params.base.model_copy(update={"threads": threads or params.base.threads})

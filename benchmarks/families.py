@@ -1,8 +1,8 @@
-"""Stroke families compared: `python benchmarks/families.py`, on the data that `dvc repro prepare` left.
+"""Compare stroke families: `python benchmarks/families.py`, on the data of `dvc repro prepare`.
 
-A cell is a family and what draws its strokes while the agent learns (exact or neural). Each is trained for as many
-updates, then judged on validation pictures with exact strokes. Cells that the report holds already are left alone, so
-that the command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.table.md.
+A cell is a stroke family and the renderer used in training (exact or neural). All are trained for the same number of
+updates and evaluated on the validation split with exact strokes. Cells that the report already holds are skipped, so
+the command can be stopped and repeated. Writes a report, NAME.json, and its table, NAME.table.md.
 """
 
 import json
@@ -33,16 +33,16 @@ BUDGETS = [25, 50, 100, 200, 500]
 
 def main(
     updates: Annotated[int, typer.Option(min=1, help="Updates of each cell.")] = 1000,
-    profile: Annotated[str, typer.Option(help="Profile that says how agents learn.")] = "faces-cpu",
+    profile: Annotated[str, typer.Option(help="Profile of the agents.")] = "faces-cpu",
     families: Annotated[str, typer.Option(help="Comma-separated.")] = FAMILIES,
     renderers: Annotated[str, typer.Option(help="exact, neural or both, comma-separated.")] = "exact,neural",
-    data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Validation pictures.")] = 24,
+    data: Annotated[Path, typer.Option(help="Folder of prepared data.")] = ROOT / "data/prepared",
+    images: Annotated[int, typer.Option(min=1, help="Number of validation images.")] = 24,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "families",
 ) -> None:
-    """Train and judge every cell that the report lacks."""
+    """Train and evaluate every cell that the report lacks."""
     params = params_with_profile(ROOT, profile)
     agent = params.agent.model_copy(update={"updates": updates})
     base = params.base.model_copy(update={"threads": threads or params.base.threads})
@@ -57,21 +57,25 @@ def main(
             if has_cell(report, f"{name}/{renderer}"):
                 continue
             if network is None:
-                network, drawn = pretrain(variant, compute)
+                network, renderer_errors = pretrain(variant, compute)
             agent = params.agent.model_copy(update={"renderer": renderer})
             variant = variant.model_copy(update={"agent": agent})
-            drawing = canvas_rasterisers(get_family(name), compute, network if renderer == "neural" else None)
-            training, cell = train(variant, prepared, compute, drawing)
+            rasterisers = canvas_rasterisers(get_family(name), compute, network if renderer == "neural" else None)
+            training, cell = train(variant, prepared, compute, rasterisers)
             strokes, evaluation = evaluate_actor(training, prepared, images, BUDGETS)
             gap = neural_gap(network, get_family(name), evaluation.strokes, variant.agent.episode_strokes)
             cell |= {"split": "validation", "images": len(evaluation.rows), "l2": mean_errors(strokes), "gap": gap}
-            cell |= {"renderer_l1": drawn["l1"], "renderer_l2": drawn["l2"], "compute": compute.as_dict()}
+            cell |= {
+                "renderer_l1": renderer_errors["l1"],
+                "renderer_l2": renderer_errors["l2"],
+                "compute": compute.as_dict(),
+            }
             add_cell(report, f"{name}/{renderer}", cell, table)
             print(name, renderer, json.dumps({key: value for key, value in cell.items() if key != "curve"}), flush=True)
 
 
 def pretrain(params: Params, compute: Compute) -> tuple[NeuralRenderer, dict[str, float]]:
-    """The family's neural renderer as ``params.renderer`` asks, and its last validation."""
+    """Pretrain the neural renderer of the family by ``params.renderer``. Returns it and its last validation."""
     with TemporaryDirectory() as folder:
         training = RendererTraining(params, compute, CheckpointManager(Path(folder)), NullTracker())
         training.run()
@@ -81,7 +85,7 @@ def pretrain(params: Params, compute: Compute) -> tuple[NeuralRenderer, dict[str
 def train(
     params: Params, data: PreparedData, compute: Compute, rasterisers: Callable[[int], Rasteriser]
 ) -> tuple[AgentTraining, dict[str, Any]]:
-    """Train a cell; the finished training and what there is to say of it."""
+    """Train a cell. Returns the training and the first entries of its cell."""
     with TemporaryDirectory() as folder:
         training = AgentTraining(params, data, compute, rasterisers, CheckpointManager(Path(folder)), NullTracker())
         training.run()

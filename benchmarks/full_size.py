@@ -1,10 +1,10 @@
-"""A preparation of CelebA's size: `python benchmarks/full_size.py --folder DIR`, on an archive made on the spot.
+"""Prepare a data set of CelebA's size: `python benchmarks/full_size.py --folder DIR`.
 
-Writes an archive of as many JPEGs as CelebA has, with the official names and size (synthetic pictures, a few drawn and
-then turned, scaled and tinted, so that no two are alike). Then runs the prepare stage as a process of its own: once
-unbroken, and once killed (SIGKILL, the stage alone: its workers become orphans) when half of the pictures are done,
-and started again. Prints the largest memory that the processes held together, images a second, and whether both
-results are the same, byte for byte. Needs the archive's room and twice that of the packed pictures.
+Writes an archive of as many JPEGs as CelebA has, with the official names and size (synthetic images: a few are drawn,
+then rotated, cropped and tinted, so that all differ). Then runs the prepare stage in its own process: once to its end,
+and once killed (SIGKILL of the stage alone, so that its workers become orphans) after half of the images and started
+again. Prints the peak memory of all processes together, images per second, and whether both results are equal byte for
+byte. Needs disk space for the archive and twice the packed images.
 """
 
 import io
@@ -31,21 +31,23 @@ from lpaint.files import write_json
 from lpaint.runtime.provenance import digest_file
 
 ROOT = Path(__file__).parents[1]
-# CelebA's aligned pictures.
+# CelebA's aligned images.
 WIDTH, HEIGHT, COUNT = 178, 218, 202_599
 DRAWN = 96
 FILES = ("images.npy", "manifest.parquet", "summary.json", "preview.png")
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="Where to work; what is made there is deleted.")],
-    count: Annotated[int, typer.Option(min=300, help="Pictures.")] = COUNT,
-    size: Annotated[int, typer.Option(min=16, help="Side of the packed pictures, pixels.")] = 128,
+    folder: Annotated[Path, typer.Option(help="Working folder; the files made there are deleted.")],
+    count: Annotated[int, typer.Option(min=300, help="Number of images.")] = COUNT,
+    size: Annotated[int, typer.Option(min=16, help="Side of the packed images, pixels.")] = 128,
     workers: Annotated[int, typer.Option(min=0, help="Decoding processes; 0 = all cores.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the archive, and use it if it is there.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", "--json", help="Also write the figures to a JSON file.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the archive, and use an existing one.")] = False,
 ) -> None:
-    """Measure one unbroken preparation and one that is killed half-way."""
+    """Measure one whole preparation and one that is killed half-way."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / "img_align_celeba.zip"
@@ -66,8 +68,8 @@ def main(
         archive.unlink()
     report["identical"] = digests[0] == digests[1]
     print(table(report))
-    if json_file is not None:
-        write_json(json_file, report)
+    if save is not None:
+        write_json(save, report)
     if not report["identical"]:
         sys.exit("error: the resumed preparation differs from the unbroken one")
 
@@ -105,7 +107,7 @@ def _write_root(root: Path, archive: Path, size: int, workers: int) -> None:
 
 
 def _run(root: Path, count: int, kill_at: int | None = None) -> dict[str, Any]:
-    """Run the stage in ``root``; kill it once ``kill_at`` pictures are in its journal."""
+    """Run the stage in ``root``; kill it once ``kill_at`` images are in its journal."""
     paths = os.pathsep.join([str(ROOT / "pipeline"), str(ROOT)])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
     started = time.perf_counter()
@@ -146,7 +148,7 @@ def _run(root: Path, count: int, kill_at: int | None = None) -> dict[str, Any]:
 
 
 def _journalled(root: Path) -> int:
-    """Pictures that the journal of the preparation in ``root`` holds."""
+    """Number of images in the journal of the preparation in ``root``."""
     done = 0
     for path in root.glob(".lpaint/resume/prepare-*/journal.jsonl"):
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
@@ -157,15 +159,15 @@ def _journalled(root: Path) -> int:
 
 
 class Memory:
-    """The most that a process and its children held together, sampled ten times a second, MiB.
+    """Peak memory of a process and its children together, sampled ten times a second, MiB.
 
-    ``rss`` counts every page that is mapped in a process, shared ones once for each; ``anonymous`` leaves out pages of
-    files (RssAnon), which the system can drop at any time.
+    ``rss`` counts every mapped page, shared pages once per process. ``anonymous`` (RssAnon) leaves out pages of files,
+    which the system can drop at any time.
     """
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
-        self._most = {"rss": 0, "anonymous": 0, "largest_rss": 0, "processes": 0}
+        self._peak = {"rss": 0, "anonymous": 0, "largest_rss": 0, "processes": 0}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -174,7 +176,7 @@ class Memory:
         """The figures."""
         self._end.set()
         self._thread.join()
-        return {name if name == "processes" else f"{name}_mib": value for name, value in self._most.items()}
+        return {name if name == "processes" else f"{name}_mib": value for name, value in self._peak.items()}
 
     def _watch(self) -> None:
         while not self._end.wait(0.1):
@@ -191,12 +193,12 @@ class Memory:
                 "largest_rss": max(rss for rss, _ in held) >> 10,
                 "processes": len(held),
             }
-            self._most = {name: max(value, now[name]) for name, value in self._most.items()}
+            self._peak = {name: max(value, now[name]) for name, value in self._peak.items()}
 
 
 def _kib(status: str, name: str) -> int:
     found = [line for line in status.splitlines() if line.startswith(f"{name}:")]
-    # A process that has just ended has no memory to tell of.
+    # A process that has just ended reports no memory.
     return int(found[0].split()[1]) if found else 0
 
 

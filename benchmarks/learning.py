@@ -1,10 +1,10 @@
 """Learning efficiency, one change at a time: `python benchmarks/learning.py --seeds 0,1`.
 
-A cell is the profile `faces-cpu`, cut to a few hundred updates, with one thing changed; CELLS names them (its learning
-rates fall in steps, and half of the updates are made on the small canvas). Each is trained once a seed on the data that
-`dvc repro prepare` left, tracked as a run of MLflow (tag `study`), and judged on validation pictures. Cells that the
-report holds already are left alone, so that the command can be stopped and repeated, and several processes may share a
-report. Writes NAME.json and its table, NAME.table.md.
+A cell is the profile `faces-cpu` with a few hundred updates and one change; CELLS names them (with a step schedule of
+the learning rates, and half of the updates on the small canvas). Each is trained once per seed on the data of `dvc
+repro prepare`, tracked as an MLflow run (tag `study`), and evaluated on the validation split. Cells that the report
+already holds are skipped, so the command can be stopped and repeated. Several processes can share a report. Writes
+NAME.json and its table, NAME.table.md.
 """
 
 from pathlib import Path
@@ -32,14 +32,14 @@ BASE = "base"
 BUDGETS = [25, 50, 100, 200]
 _CRITIC = {"agent.discount": 0.95}
 _GAN = {"agent.gan": "wgan_gp"}
-# The published episode, judged as published: its 100 strokes in order.
+# The published episode, evaluated as published: its 100 strokes in order.
 _PUBLISHED = {
     "agent.zoom": [1],
     "agent.max_steps": 20,
     "agent.environments": 24,
     "evaluate.protocol": "episode",
 }
-# Name of a cell -> the settings that it changes. Numbers of environments keep a round at about 480 transitions.
+# Name of a cell -> the settings that it changes. The environments keep a round at about 480 transitions.
 CELLS: dict[str, dict[str, Any]] = {
     BASE: {},
     "pooled head": {"agent.actor.head": "pooled"},
@@ -92,12 +92,12 @@ def main(
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1",
     updates: Annotated[int, typer.Option(min=1, help="Updates of each cell.")] = 600,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = as in params.yaml.")] = 1,
-    data: Annotated[Path, typer.Option(help="Prepared pictures.")] = ROOT / "data/prepared",
-    images: Annotated[int, typer.Option(min=1, help="Validation pictures.")] = 24,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    data: Annotated[Path, typer.Option(help="Folder of prepared data.")] = ROOT / "data/prepared",
+    images: Annotated[int, typer.Option(min=1, help="Number of validation images.")] = 24,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "learning",
 ) -> None:
-    """Train and judge every cell and seed that the report lacks."""
+    """Train and evaluate every cell and seed that the report lacks."""
     prepared = PreparedData.load(data)
     report = out / f"{report_name}.json"
     for name in cells.split(";") if cells else CELLS:
@@ -113,7 +113,12 @@ def main(
 def variant(changes: dict[str, Any], seed: int, updates: int, threads: int) -> Params:
     """The parameters of a cell."""
     values = params_with_profile(ROOT, "faces-cpu").model_dump(by_alias=True)
-    common = {"base.seed": seed, "base.threads": threads, "agent.updates": updates, "agent.validation.every": 100}
+    common: dict[str, Any] = {
+        "base.seed": seed,
+        "base.threads": threads,
+        "agent.updates": updates,
+        "agent.validation.every": 100,
+    }
     common |= {"agent.schedule": "step", "agent.curriculum.share": 0.5}
     for key, value in {**common, **changes}.items():
         *sections, last = key.split(".")
@@ -125,7 +130,7 @@ def variant(changes: dict[str, Any], seed: int, updates: int, threads: int) -> P
 
 
 def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, images: int) -> dict[str, Any]:
-    """Train one cell and judge the actor of its best validation."""
+    """Train one cell and evaluate the actor of its best validation."""
     rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute)
     with start_run("study", params) as tracker, TemporaryDirectory() as folder:
         tracker.set_tags({"study": "learning", "cell": name})
@@ -149,7 +154,7 @@ def run_cell(name: str, params: Params, data: PreparedData, compute: Compute, im
 
 
 def table(cells: dict[str, Any]) -> str:
-    """The report as a Markdown table: means over seeds, best first at 200 strokes; base in its place."""
+    """The report as a Markdown table: means over seeds, best first, base included."""
     head = "| changed | seeds | samples | transitions | seconds | " + " | ".join(f"L2 {budget}" for budget in BUDGETS)
     lines = [head + " | against base | verdict |\n" + "|---" * (len(BUDGETS) + 7) + "|"]
     names = {key.rsplit("/", 1)[0] for key in cells}
@@ -171,13 +176,13 @@ def table(cells: dict[str, Any]) -> str:
 
 
 def _verdict(cells: list[float], base: list[float]) -> str:
-    """``less`` or ``more`` error than base, where the interval of the mean logarithm excludes zero."""
+    """``less`` or ``more`` error than base if the interval of the mean logarithm excludes zero, else ``undecided``."""
     verdict = Difference.of([float(np.log(value)) for value in cells], [float(np.log(value)) for value in base]).verdict
     return {"lower": "less", "higher": "more"}.get(verdict, verdict)
 
 
 def _against(cell: dict[str, Any], base: list[dict[str, Any]]) -> float:
-    """A cell's error over that of base: the geometric mean over the budgets that the cell was judged at."""
+    """Error of a cell relative to base: geometric mean over the budgets of the cell."""
     logs = [np.log([each["l2"][budget] for budget in cell["l2"]]).mean() for each in (cell, *base)]
     return float(np.exp(logs[0] - np.mean(logs[1:])))
 

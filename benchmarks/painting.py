@@ -1,8 +1,8 @@
-"""Paintings of photographs: `python benchmarks/painting.py`, on pictures that come with scikit-image and scikit-learn.
+"""Paint photographs: `python benchmarks/painting.py`, on images that come with scikit-image and scikit-learn.
 
-Paints each at 512 px within stroke budgets, by error and on an even grid of tiles (the published way) with as many
-strokes tried, and measures L2 and SSIM; then how the grid's error along the borders of its tiles compares with the
-error elsewhere. Writes a report, NAME.json, and its table, NAME.table.md; --sheets keeps the paintings.
+Paints each at 512 px with given stroke budgets, by error and on an even grid of tiles (the published way) that tries as
+many strokes. Measures L2 and SSIM, and the error along the borders of the tiles relative to the error elsewhere. Writes
+a report, NAME.json, and its table, NAME.table.md; --sheets keeps the paintings.
 """
 
 from importlib.util import find_spec
@@ -21,40 +21,41 @@ from lpaint.painting.picture import Plan, paint_picture
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 512
-PICTURES = {
+IMAGES = {
     "skimage": [
         *("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg", "motorcycle_left.png"),
         *("text.png", "coins.png", "retina.jpg", "camera.png"),
     ],
     "sklearn": ["china.jpg", "flower.jpg"],
 }
-# Budget: tiles a side and steps a tile of an even grid that tries as many strokes, or up to 4% more.
+# Budget: tiles per side and steps per tile of an even grid that tries as many strokes, or up to 4% more.
 GRIDS = {500: (4, 6), 1000: (4, 12), 5000: (8, 16)}
-# How near to a border a pixel must be to lie along it.
+# Pixels this close to a border count as along it.
 BORDER = 2
 
 
 def main(
     onnx: Annotated[Path | None, typer.Option(help="The agent.  [default: the one that comes with lpaint]")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "painting",
     sheets: Annotated[Path | None, typer.Option(help="Folder for the paintings.")] = None,
 ) -> None:
-    """Paint all pictures both ways."""
+    """Paint all images both ways."""
     model = OnnxPainter(onnx or packaged_model(), "cpu", threads)
     report: dict[str, Any] = {}
-    for name, path in _pictures():
-        picture = read_image(path)
-        height, width = scaled_size(*picture.shape[1:], LONGEST)
-        picture = np.clip(resize(picture[None], height, width)[0], 0, 1)
+    for name, path in _images():
+        image = read_image(path)
+        _, height, width = image.shape
+        height, width = scaled_size(height, width, LONGEST)
+        image = np.clip(resize(image[None], height, width)[0], 0, 1)
         report[name] = {}
         for budget, (divide, steps) in GRIDS.items():
             plans = {"by error": Plan(strokes=budget), "even grid": Plan(divide=divide, steps=steps)}
             for way, plan in plans.items():
-                painted = paint_picture(model, picture, plan)
+                painted = paint_picture(model, image, plan)
                 canvas = painted.canvas(model)
-                report[name][f"{way}, {budget}"] = _judge(canvas, picture, len(painted.strokes), divide)
+                report[name][f"{way}, {budget}"] = _measure(canvas, image, len(painted.strokes), divide)
                 if sheets is not None:
                     sheets.mkdir(parents=True, exist_ok=True)
                     write_image(sheets / f"{Path(name).stem}_{way.split()[1]}_{budget}.png", canvas)
@@ -63,10 +64,10 @@ def main(
         print(name, report[name], flush=True)
 
 
-def _pictures() -> list[tuple[str, Path]]:
+def _images() -> list[tuple[str, Path]]:
     folders = {"skimage": "skimage/data", "sklearn": "sklearn/datasets/images"}
     found = []
-    for package, names in PICTURES.items():
+    for package, names in IMAGES.items():
         spec = find_spec(package)
         if spec is None or spec.origin is None:
             continue
@@ -75,8 +76,8 @@ def _pictures() -> list[tuple[str, Path]]:
     return found
 
 
-def _judge(canvas: np.ndarray, picture: np.ndarray, strokes: int, divide: int) -> dict[str, float]:
-    error = np.square(canvas - picture).mean(0)
+def _measure(canvas: np.ndarray, image: np.ndarray, strokes: int, divide: int) -> dict[str, float]:
+    error = np.square(canvas - image).mean(0)
     along = np.zeros(error.shape, bool)
     for axis, side in enumerate(error.shape):
         borders = np.linspace(0, side, divide + 1).round().astype(int)[1:-1]
@@ -84,8 +85,8 @@ def _judge(canvas: np.ndarray, picture: np.ndarray, strokes: int, divide: int) -
         along |= near[:, None] if axis == 0 else near
     return {
         "strokes": strokes,
-        "l2": round(float(l2(canvas[None], picture[None])[0]), 6),
-        "ssim": round(float(ssim(canvas[None], picture[None])[0]), 4),
+        "l2": round(float(l2(canvas[None], image[None])[0]), 6),
+        "ssim": round(float(ssim(canvas[None], image[None])[0]), 4),
         "error_along_borders": round(float(error[along].mean()), 6),
         "error_elsewhere": round(float(error[~along].mean()), 6),
     }

@@ -1,10 +1,10 @@
 """Search or episode for agents with zoom [1]: `python benchmarks/protocols.py`, on digits that come with scikit-learn.
 
-MNIST and SVHN are not at hand everywhere, so the profiles `mnist` and `svhn` are trained on stand-ins in their form:
-the 1,797 digits of scikit-learn, enlarged, for SVHN coloured on coloured grounds beside parts of other digits. An agent
-is trained once a seed, without choosing among its checkpoints, and judged on all validation pictures in every way: by
+MNIST and SVHN are not available everywhere, so the profiles `mnist` and `svhn` are trained on substitutes: the 1,797
+digits of scikit-learn, enlarged; for SVHN they are coloured, on coloured backgrounds beside parts of other digits. An
+agent is trained once per seed, without selecting a checkpoint, and evaluated on all validation images in every way: by
 search at efforts 1 and 8 and by the published episode, with the actor's own colours and with fitted ones. Adds to
-NAME.json and its table, NAME.table.md; trainings that the report holds already are left alone.
+NAME.json and its table, NAME.table.md; trainings that the report already holds are skipped.
 """
 
 import os
@@ -35,7 +35,7 @@ from stages import prepare
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = {"mnist": [5, 10], "svhn": [10, 20, 40]}
-# Protocol, effort, and whether colours are fitted while painting.
+# Protocol, effort, and when colours are fitted.
 WAYS = [(*way, fitted) for way in (("search", 1), ("search", 8), ("episode", 1)) for fitted in ("never", "painting")]
 
 
@@ -43,10 +43,10 @@ def main(
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1,2",
     updates: Annotated[int, typer.Option(min=1, help="Updates of each training.")] = 1000,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "protocols",
 ) -> None:
-    """Train and judge what the report lacks."""
+    """Train and evaluate what the report lacks."""
     report = out.resolve() / f"{report_name}.json"
     with TemporaryDirectory() as folder:
         for seed in map(int, seeds.split(",")):
@@ -65,7 +65,7 @@ def main(
 
 
 def run(params: Params, data: PreparedData, budgets: list[int]) -> dict[str, Any]:
-    """Train one agent and judge it in every way."""
+    """Train one agent and evaluate it in every way."""
     compute = choose_compute(params.base)
     rasterisers = canvas_rasterisers(get_family(params.stroke.family), compute)
     with TemporaryDirectory() as folder:
@@ -76,23 +76,23 @@ def run(params: Params, data: PreparedData, budgets: list[int]) -> dict[str, Any
         "images": len(data.split("validation")),
         "updates": training.progress.update,
         "seconds": round(training.progress.seconds, 1),
-        "judged": judge_all(training.actor.eval(), training.actor_spec, data, budgets, compute),
+        "judged": evaluate_all(training.actor.eval(), training.actor_spec, data, budgets, compute),
         "compute": compute.as_dict(),
     }
 
 
-def judge_all(
+def evaluate_all(
     actor: Actor, spec: ActorSpec, data: PreparedData, budgets: list[int], compute: Compute
 ) -> dict[str, Any]:
-    """L2 and strokes used on all validation pictures by way and stroke budget."""
-    rows, judged = data.split("validation"), {}
+    """L2 and strokes used on all validation images, by way and stroke budget."""
+    rows, results = data.split("validation"), {}
     for protocol, effort, fitted in WAYS:
         model = TorchPaintingModel(actor, replace(spec, protocol=protocol, fit_colours=fitted), compute)
         strokes = summarise(evaluate(model, data.images, rows, data.names(rows), budgets, effort))["strokes"]
         figures = {budget: {"l2": row["l2"]["mean"], "used": row["used"]} for budget, row in strokes.items()}
-        judged[_name(protocol, effort, fitted)] = figures
+        results[_name(protocol, effort, fitted)] = figures
         print(f"{_name(protocol, effort, fitted)}: {figures}", flush=True)
-    return judged
+    return results
 
 
 def table(cells: dict[str, Any]) -> str:
@@ -116,7 +116,7 @@ def _name(protocol: str, effort: int, fitted: str) -> str:
 
 
 def _params(name: str, seed: int, updates: int, threads: int, path: Path) -> Params:
-    """The profile, cut to ``updates``, on the pictures at ``path``."""
+    """The profile with ``updates`` updates, on the data at ``path``."""
     values = params_with_profile(ROOT, name).model_dump(by_alias=True)
     values["base"] |= {"seed": seed, "threads": threads, "compile": "off"}
     values["data"] |= {"path": str(path), "workers": 1}
@@ -125,7 +125,7 @@ def _params(name: str, seed: int, updates: int, threads: int, path: Path) -> Par
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Pictures [N, 8, 8] in 0..16, labels, and the rows of the training and the test part."""
+    """Images [N, 8, 8] in 0..16, labels, and the rows of the train and test parts."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -133,16 +133,16 @@ def _digits() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     return digits.images, digits.target, {"train": order[:1500], "test": order[1500:]}
 
 
-def _enlarged(picture: np.ndarray, side: int) -> np.ndarray:
-    grey = Image.fromarray(np.uint8(np.clip(picture / 16 * 255, 0, 255)))
+def _enlarged(image: np.ndarray, side: int) -> np.ndarray:
+    grey = Image.fromarray(np.uint8(np.clip(image / 16 * 255, 0, 255)))
     return np.asarray(grey.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _write_mnist(folder: Path) -> None:
-    """Digits of 20 px in frames of 28 px, as MNIST's are."""
-    pictures, labels, parts = _digits()
+    """Digits of 20 px in frames of 28 px, as in MNIST."""
+    digits, labels, parts = _digits()
     for name, rows in parts.items():
-        images = np.stack([np.pad(_enlarged(pictures[row], 20), 4) for row in rows])
+        images = np.stack([np.pad(_enlarged(digits[row], 20), 4) for row in rows])
         stem = "train" if name == "train" else "t10k"
         for suffix, values in (("images-idx3", images), ("labels-idx1", labels[rows])):
             head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
@@ -150,21 +150,21 @@ def _write_mnist(folder: Path) -> None:
 
 
 def _write_svhn(folder: Path) -> None:
-    """Coloured digits of 32 px on ramps of colour, half of them with a part of another digit beside them; noise."""
+    """Coloured digits of 32 px on colour ramps with noise; half of them beside a part of another digit."""
     from scipy.io import savemat
 
-    pictures, labels, parts = _digits()
+    digits, labels, parts = _digits()
     for name, rows in parts.items():
         rng = np.random.default_rng(len(name))
         images = []
         for row in rows:
             near, far, ink = rng.uniform(0, 255, (3, 3))
             ramp = np.linspace(0, 1, 32).reshape((32, 1, 1) if rng.random() < 0.5 else (1, 32, 1))
-            ground = near * (1 - ramp) + (0.6 * near + 0.4 * far) * ramp + np.zeros((32, 32, 3))
-            other = np.roll(_enlarged(pictures[rng.choice(rows)], 32), 24, axis=1) / 255
+            background = near * (1 - ramp) + (0.6 * near + 0.4 * far) * ramp + np.zeros((32, 32, 3))
+            other = np.roll(_enlarged(digits[rng.choice(rows)], 32), 24, axis=1) / 255
             other[:, :20] = 0
-            shape = np.maximum(_enlarged(pictures[row], 32) / 255, other * (rng.random() < 0.5))[..., None]
-            images.append(ground * (1 - shape) + ink * shape + rng.normal(0, 4, (32, 32, 3)))
+            shape = np.maximum(_enlarged(digits[row], 32) / 255, other * (rng.random() < 0.5))[..., None]
+            images.append(background * (1 - shape) + ink * shape + rng.normal(0, 4, (32, 32, 3)))
         x = np.uint8(np.clip(np.stack(images, 3), 0, 255))
         y = np.where(labels[rows] == 0, 10, labels[rows]).astype(np.uint8)[:, None]
         savemat(folder / f"{name}_32x32.mat", {"X": x, "y": y})

@@ -1,7 +1,8 @@
-"""Seconds an update by processes: `python benchmarks/ranks.py`, on synthetic portraits, one update's episodes included.
+"""Seconds per update by number of processes, episodes included: `python benchmarks/ranks.py`, on synthetic portraits.
 
-Every way trains the default agent (or a profile's) on a canvas of full size; ways take turns, so that a busy moment of
-the machine meets all of them. Writes a report, NAME.json, and its table, NAME.table.md.
+Each way (processes x threads) trains the default agent, or that of a profile, on a canvas of full size. Ways take
+turns, so that a busy moment of the machine affects all of them. Writes a report, NAME.json, and its table,
+NAME.table.md.
 """
 
 import json
@@ -24,11 +25,11 @@ PORTRAITS = 200
 
 
 def main(
-    ways: Annotated[str, typer.Option(help="PROCESSESxTHREADS of each, apart by commas.")] = "1x2,2x1",
-    profile: Annotated[str, typer.Option(help="A profile, whose data are not used.  [default: none]")] = "",
-    rounds: Annotated[int, typer.Option(min=3, help="Rounds a turn; the first is not timed.")] = 5,
-    turns: Annotated[int, typer.Option(min=1, help="Turns of every way.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    ways: Annotated[str, typer.Option(help="PROCESSESxTHREADS, comma-separated.")] = "1x2,2x1",
+    profile: Annotated[str, typer.Option(help="Profile of the agent; its data are not used.  [default: none]")] = "",
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds per turn; the first is not timed.")] = 5,
+    turns: Annotated[int, typer.Option(min=1, help="Turns per way.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = ROOT / "docs/study",
     report_name: Annotated[str, typer.Option("--name", help="Name of the report.")] = "ranks",
 ) -> None:
     """Time all ways."""
@@ -52,13 +53,13 @@ def _summary(times: list[float]) -> dict[str, float]:
 
 
 def _train(root: Path, profile: str, processes: int, threads: int, rounds: int) -> list[float]:
-    """Seconds an update of each timed round of one training."""
+    """Seconds per update of each timed round of one training."""
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     if profile:
         overlay = YAML(typ="safe").load((ROOT / f"profiles/{profile}.yaml").read_text(encoding="utf-8"))
         values["agent"] = _merged(values["agent"], overlay.get("agent", {}))
         values["stroke"] |= overlay.get("stroke", {})
-    # Data are drawn, so that every profile can be timed anywhere.
+    # Synthetic data, so that every profile can be timed anywhere.
     values["data"] |= {"source": "synthetic", "limit": PORTRAITS}
     values["base"] |= {"tracking": "jsonl", "threads": threads}
     agent = values["agent"]

@@ -1,7 +1,7 @@
-"""Neural renderers compared at equal updates and at equal time: `python benchmarks/renderers.py`.
+"""Compare neural renderers at equal updates and at equal time: `python benchmarks/renderers.py`.
 
-Every network is trained on one thread, so that several runs beside each other cost the same processor time. Writes
-docs/study/renderers.json, renderers.png (validation L2 by processor seconds) and prints the table.
+Every network is trained on one thread, so that parallel runs take the same processor time. Writes
+docs/study/renderers.json and renderers.png (validation L2 by processor seconds), and prints the table.
 """
 
 import json
@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def train(params: Params, compute: Compute, settings: dict[str, Any]) -> dict[str, Any]:
-    """Train one variant; its curve, its size, and what a stroke costs."""
+    """Train one variant. Returns its curve, its size, and the time per stroke."""
     renderer = params.renderer.model_copy(update=settings)
     clock: list[float] = []
     with TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def train(params: Params, compute: Compute, settings: dict[str, Any]) -> dict[st
     return {
         "settings": settings,
         "weights": sum(parameter.numel() for parameter in network.parameters()),
-        "milliseconds_a_stroke": _cost(training, network),
+        "milliseconds_a_stroke": _milliseconds_per_stroke(training, network),
         "l1": curve[-1]["l1"],
         "l2": curve[-1]["l2"],
         "tail_variance": float(np.var(tail)),
@@ -58,8 +58,8 @@ def train(params: Params, compute: Compute, settings: dict[str, Any]) -> dict[st
 
 
 @torch.no_grad()
-def _cost(training: RendererTraining, network: torch.nn.Module) -> float:
-    """Milliseconds to draw one stroke in a batch of 64, median of 20."""
+def _milliseconds_per_stroke(training: RendererTraining, network: torch.nn.Module) -> float:
+    """Milliseconds per stroke in a batch of 64, median of 20 runs."""
     shape, times = training.validation_shapes[:64], []
     for _ in range(20):
         started = time.perf_counter()
@@ -75,9 +75,9 @@ def at_time(curve: list[dict[str, float]], seconds: float) -> float:
 
 def main(
     updates: Annotated[int, typer.Option(min=200, help="Optimiser steps of each variant.")] = 1600,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = ROOT / "docs/study",
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = ROOT / "docs/study",
 ) -> None:
-    """Train every variant and compare."""
+    """Train and compare all variants."""
     params = load_params(ROOT / "params.yaml")
     schedule = {"updates": updates, "validate_every": max(1, updates // 16), "checkpoint_every": updates}
     params = params.model_copy(

@@ -1,14 +1,14 @@
-"""The laboratory's study: replay, GANs, algorithms, exploration, renderers and bundles, three seeds a cell.
+"""The ablation study: replay, GANs, algorithms, exploration, renderers and bundles, three seeds per cell.
 
-Cells are experiments of DVC's queue, each tracked by MLflow, so that the study can be stopped and taken up again:
+Cells are experiments in DVC's queue, each tracked by MLflow, so that the study can be stopped and continued:
 
     lpaint profile apply study
     python benchmarks/study.py queue --data /path/to/img_align_celeba.zip
     dvc queue start -j 2
     python benchmarks/study.py report
 
-``queue`` leaves alone what DVC knows already. ``report`` reads the tracked runs into docs/study/results.json, and
-writes plots and the tables of docs/study/ablations.md from that file.
+``queue`` skips experiments that DVC knows. ``report`` reads the tracked runs into docs/study/results.json, and writes
+plots and the tables of docs/study/ablations.md from that file.
 """
 
 import re
@@ -34,14 +34,14 @@ OUT = ROOT / "docs/study"
 BASE = "base"
 PREFIX = "study-"
 STROKES = 100
-# Of a cell with fewer nothing is said.
+# Cells with fewer seeds are left out.
 SEEDS = 3
 _CURVES = {"l2": "validation/l2", "reward": "validation/reward", "seconds": "charts/seconds"}
 _GANS = ("wgan_gp", "dragan", "fisher", "cramer", "sngan", "sagan")
 _PER = {"agent.replay": "prioritized"}
-# As published: the whole picture in 20 steps. 24 environments keep a round at 480 transitions.
+# As published: the whole image in 20 steps. 24 environments keep a round at 480 transitions.
 _LONG = {"agent.zoom": "[1]", "agent.max_steps": 20, "agent.environments": 24}
-# The same, judged as published: all 100 strokes in order. Without it the painter drops most of them.
+# The same, evaluated as published: all 100 strokes in order. Otherwise the painter drops most of them.
 _EPISODE = {**_LONG, "evaluate.protocol": "episode"}
 _ALONE = {"agent.reward.l2": 0.0}
 # Group -> name of a cell -> the settings that it changes in the profile `study`, which is the cell `base`.
@@ -85,7 +85,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 CELLS = {name: changes for group in GROUPS.values() for name, changes in group.items()}
-# What is asked of the figures: a cell, the cell that it is held against, and the figure.
+# Comparisons: a cell, the cell it is compared with, and the figure.
 REWARD, ERROR = "validation reward, last", "L2"
 DIFFERENCES = (
     ("long-per", "long", REWARD),
@@ -111,14 +111,14 @@ app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of a table: a cell's figures over seeds."""
+    """A row of a table: the figures of a cell over seeds."""
 
     name: str
     runs: list[dict[str, Any]]
 
     def estimate(self, *path: str) -> Estimate:
-        """Mean and 95% interval over seeds of what lies at ``path`` in each run."""
-        return Estimate.of([_dig(run, path) for run in self.runs])
+        """Mean and 95% interval over seeds of the value at ``path`` in each run."""
+        return Estimate.of([_value_at(run, path) for run in self.runs])
 
 
 @app.command()
@@ -141,7 +141,7 @@ def queue(
 
 
 @app.command()
-def report(out: Annotated[Path, typer.Option(help="Folder of the report.")] = OUT) -> None:
+def report(out: Annotated[Path, typer.Option(help="Folder for the report.")] = OUT) -> None:
     """Write results.json, the plots, and the tables in ablations.md."""
     results = collect(RunStore())
     write_json(out / "results.json", results)
@@ -151,13 +151,13 @@ def report(out: Annotated[Path, typer.Option(help="Folder of the report.")] = OU
 
 
 def collect(store: RunStore) -> dict[str, Any]:
-    """Every cell of the store with enough finished seeds: settings, errors, curves and time of each."""
+    """Settings, errors, curves and time of every cell with enough finished seeds."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in store.runs("train_agent"):
         name, seed = _identity(run)
         if name in CELLS and run.status == "FINISHED" and "test/l2" in run.metrics:
             found[name].append({"seed": seed, **_figures(store, run)})
-    cells = {
+    cells: dict[str, dict[str, Any]] = {
         name: {"changes": CELLS[name], "runs": sorted(found[name], key=lambda each: each["seed"])}
         for name in CELLS
         if len(found[name]) >= SEEDS
@@ -166,9 +166,10 @@ def collect(store: RunStore) -> dict[str, Any]:
 
 
 def fill(page: str, results: dict[str, Any]) -> str:
-    """The page with its tables between their marks, each of which ends with ``<!-- end -->``.
+    """The page with new tables between its marks.
 
-    ``<!-- table: GROUP -->`` begins the cells of a group, ``<!-- differences -->`` what DIFFERENCES asks.
+    ``<!-- table: GROUP -->`` starts the cells of a group, ``<!-- differences -->`` those of DIFFERENCES, and
+    ``<!-- end -->`` ends both.
     """
 
     def table(match: re.Match[str]) -> str:
@@ -185,7 +186,7 @@ def fill(page: str, results: dict[str, Any]) -> str:
 
 
 def plot(results: dict[str, Any], out: Path) -> None:
-    """Validation reward by updates, a plot a group: means over seeds with the range between them."""
+    """Plot the validation reward by updates for each group: means over seeds, and their range."""
     for group in GROUPS:
         series, bands = {}, {}
         for cell in _cells(group, results):
@@ -200,13 +201,13 @@ def plot(results: dict[str, Any], out: Path) -> None:
 
 
 def _identity(run: TrackedRun) -> tuple[str, int]:
-    """Cell and seed of a run; no cell if the run is not of the study."""
+    """Cell and seed of a run; an empty cell if the run is not part of the study."""
     match = re.fullmatch(rf"{PREFIX}(.+)-(\d+)", run.tags.get("dvc.experiment", ""))
     return (match[1], int(match[2])) if match else ("", 0)
 
 
 def _figures(store: RunStore, run: TrackedRun) -> dict[str, Any]:
-    """What a run measured, rounded; the same keys for every cell."""
+    """The figures of a run, rounded, with the same keys for every cell."""
     curves = {name: store.history(run.run_id, metric) for name, metric in _CURVES.items()}
     errors = [value for _, value in curves["l2"]]
     updates = curves["l2"][-1][0]
@@ -223,31 +224,31 @@ def _figures(store: RunStore, run: TrackedRun) -> dict[str, Any]:
             "final_reward": round(curves["reward"][-1][1], 5),
             "best_reward": round(max(value for _, value in curves["reward"]), 5),
         },
-        "test": _judged(store, run, "test"),
-        FINAL_VALIDATION: _judged(store, run, FINAL_VALIDATION),
+        "test": _evaluated(store, run, "test"),
+        FINAL_VALIDATION: _evaluated(store, run, FINAL_VALIDATION),
         "curve": {name: [[step, round(value, 6)] for step, value in curve] for name, curve in curves.items()},
-        "transitions_to_reward": {str(level): _reaches(curves["reward"], transitions, level) for level in (0.85, 0.9)},
+        "transitions_to_reward": {str(goal): _reaches(curves["reward"], transitions, goal) for goal in (0.85, 0.9)},
     }
 
 
-def _judged(store: RunStore, run: TrackedRun, prefix: str) -> dict[str, dict[str, float]]:
-    """A split's figures by judge and stroke budget; none where the evaluation did not measure it."""
-    histories = {judge: store.history(run.run_id, f"{prefix}/{judge}") for judge in METRICS}
+def _evaluated(store: RunStore, run: TrackedRun, prefix: str) -> dict[str, dict[str, float]]:
+    """Figures of a split by metric and stroke budget. Metrics that the evaluation lacks are left out."""
+    histories = {metric: store.history(run.run_id, f"{prefix}/{metric}") for metric in METRICS}
     return {
-        judge: {str(strokes): round(value, 6) for strokes, value in history}
-        for judge, history in histories.items()
+        metric: {str(strokes): round(value, 6) for strokes, value in history}
+        for metric, history in histories.items()
         if history
     }
 
 
 def _split(results: dict[str, Any]) -> str:
-    """Where verdicts are read: the validation split, or the test split of results that have no figures of the other."""
+    """The split of the verdicts: validation, or test for results without validation figures."""
     runs = [run for cell in results["cells"].values() for run in cell["runs"]]
     return FINAL_VALIDATION if all(run.get(FINAL_VALIDATION) for run in runs) else "test"
 
 
 def _differences(results: dict[str, Any]) -> str:
-    """DIFFERENCES in Markdown: a verdict needs an interval that excludes zero."""
+    """The table of DIFFERENCES in Markdown. A verdict needs an interval that excludes zero."""
     split, strokes = _split(results), str(results["strokes"])
     name = "validation" if split == FINAL_VALIDATION else "test"
     figures: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -259,16 +260,18 @@ def _differences(results: dict[str, Any]) -> str:
         if not {cell, other} <= results["cells"].keys():
             continue
         path, form, spread = figures[figure]
-        found = Difference.of(*([_dig(run, path) for run in results["cells"][each]["runs"]] for each in (cell, other)))
+        found = Difference.of(
+            *([_value_at(run, path) for run in results["cells"][each]["runs"]] for each in (cell, other))
+        )
         label = figure if figure == REWARD else f"{name} L2 at {strokes}"
-        told = f"{found.mean:{form}} ± {found.ci95:{spread}}"
-        lines.append(f"| {cell} | {other} | {label} | {told} | {found.verdict} |")
+        difference = f"{found.mean:{form}} ± {found.welch_ci95:{spread}}"
+        lines.append(f"| {cell} | {other} | {label} | {difference} | {found.verdict} |")
     return "\n".join(lines)
 
 
-def _reaches(curve: list[tuple[int, float]], transitions: float, level: float) -> int | None:
-    """Environment steps at the first validation at or above ``level``; None if it never gets there."""
-    step = next((step for step, value in curve if value >= level), None)
+def _reaches(curve: list[tuple[int, float]], transitions: float, threshold: float) -> int | None:
+    """Transitions at the first validation at or above ``threshold``; None if there is none."""
+    step = next((step for step, value in curve if value >= threshold), None)
     return None if step is None else round(transitions * step / curve[-1][0])
 
 
@@ -279,7 +282,7 @@ def _cells(group: str, results: dict[str, Any]) -> Iterator[Cell]:
 
 
 def _table(group: str, results: dict[str, Any]) -> str:
-    """A group's table in Markdown: means over seeds with the half-width of their 95% interval."""
+    """The table of a group in Markdown: means over seeds, ± half-width of Student's 95% interval."""
     strokes = str(results["strokes"])
     columns: dict[str, tuple[tuple[str, ...], str]] = {
         REWARD: (("validation", "final_reward"), ".4f"),
@@ -300,7 +303,7 @@ def _table(group: str, results: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for cell in _cells(group, results):
         values = " | ".join(_show(cell.estimate(*path), form) for path, form in columns.values())
-        # Jobs that share a machine slow each other down: the least is nearest to what an update takes by itself.
+        # Jobs on one machine slow each other down, so the least is closest to the time of an update alone.
         least = min(run["seconds_an_update"] for run in cell.runs)
         lines.append(f"| {cell.name} | {len(cell.runs)} | {values} | {least:.3f} |")
     return "\n".join(lines)
@@ -309,12 +312,12 @@ def _table(group: str, results: dict[str, Any]) -> str:
 def _show(estimate: Estimate, form: str) -> str:
     if estimate.mean is None:
         return "never"
-    spread = "" if estimate.ci95 is None else f" ± {estimate.ci95:{form}}"
+    spread = "" if estimate.student_ci95 is None else f" ± {estimate.student_ci95:{form}}"
     missing = f" ({estimate.missing} never)" if estimate.missing else ""
     return f"{estimate.mean:{form}}{spread}{missing}"
 
 
-def _dig(values: Any, path: tuple[str, ...]) -> Any:
+def _value_at(values: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         values = values[key]
     return values

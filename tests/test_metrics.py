@@ -1,4 +1,4 @@
-"""Judges with values that can be worked out by hand, and the sheets and plots that show them."""
+"""Metrics with values worked out by hand, and sheets and plots."""
 
 from pathlib import Path
 

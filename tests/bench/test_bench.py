@@ -1,4 +1,4 @@
-"""Benchmarks at tiny size: that they run, say what they must, and compare like with like. Nothing is timed here."""
+"""Benchmarks at tiny size: they run, report their figures, and compare equal work. Nothing is timed here."""
 
 import json
 import subprocess
@@ -121,7 +121,7 @@ def test_contention_is_measured_against_the_fair_share() -> None:
     assert min(figures.values()) > 0 and len(figures) == 7
 
 
-def test_a_training_that_died_is_told_when_it_is_given_work() -> None:
+def test_work_for_a_dead_training_is_an_error() -> None:
     training = _Training()
     training._process.kill()
     training._process.wait()

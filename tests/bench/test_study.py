@@ -1,4 +1,4 @@
-"""The committed studies: that their tables say what their data say."""
+"""The committed studies: their tables match their data."""
 
 import json
 import runpy
@@ -25,7 +25,7 @@ def results() -> Any:
 
 
 @pytest.mark.parametrize(("name", "page"), [("families", "README"), ("learning", "learning"), ("curves", "learning")])
-def test_tables_are_what_the_reports_give(name: str, page: str) -> None:
+def test_committed_tables_match_the_reports(name: str, page: str) -> None:
     table = runpy.run_path(str(ROOT / f"benchmarks/{name}.py"))["table"]
     cells = json.loads((ROOT / f"docs/study/{name}.json").read_text(encoding="utf-8"))
     made = table(cells)
@@ -35,7 +35,7 @@ def test_tables_are_what_the_reports_give(name: str, page: str) -> None:
     assert all(row["images"] >= 24 for row in rows)
 
 
-def test_what_is_told_of_protocols_was_measured() -> None:
+def test_committed_protocol_figures_match_the_report() -> None:
     table = runpy.run_path(str(ROOT / "benchmarks/protocols.py"))["table"]
     cells = json.loads((FOLDER / "protocols.json").read_text(encoding="utf-8"))
     assert table(cells) == (FOLDER / "protocols.table.md").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def test_every_change_of_the_learning_study_is_a_valid_setting() -> None:
     assert variants[study["BASE"]].base.seed == 3
 
 
-def test_tables_of_the_ablations_are_what_the_measurements_give(ablations: dict[str, Any], results: Any) -> None:
+def test_committed_ablation_tables_match_the_results(ablations: dict[str, Any], results: Any) -> None:
     page = (FOLDER / "ablations.md").read_text(encoding="utf-8")
     assert ablations["fill"](page, results) == page
     assert all(f"<!-- table: {group} -->" in page for group in ablations["GROUPS"])
@@ -63,9 +63,7 @@ def test_tables_of_the_ablations_are_what_the_measurements_give(ablations: dict[
     assert ablations["fill"](page, broken) != page
 
 
-def test_ablations_are_read_on_validation_pictures_where_they_were_judged(
-    ablations: dict[str, Any], results: Any
-) -> None:
+def test_ablations_use_the_validation_split_if_it_was_evaluated(ablations: dict[str, Any], results: Any) -> None:
     judged = json.loads(json.dumps(results))
     for cell in judged["cells"].values():
         for run in cell["runs"]:
@@ -78,7 +76,7 @@ def test_ablations_are_read_on_validation_pictures_where_they_were_judged(
     assert "| validation L2 at 100 | +0.01882 ± 0.06454 | undecided |" in ablations["_differences"](judged)
 
 
-def test_cells_that_were_judged_on_test_pictures_are_measured_anew(tmp_path: Path) -> None:
+def test_cells_of_the_test_split_are_measured_again(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"old/0": {"l2": {}}, "new/0": {"split": "validation"}}')
     assert [has_cell(tmp_path / "report.json", key) for key in ("old/0", "new/0", "none/0")] == [False, True, False]
 
@@ -92,7 +90,7 @@ def test_every_cell_of_the_ablations_has_three_seeds_of_one_kind(ablations: dict
         assert len({(run["commit"], run["data"], run["updates"]) for run in cell["runs"]}) == 1, name
 
 
-def test_nothing_is_said_of_runs_that_are_not_of_the_study(ablations: dict[str, Any]) -> None:
+def test_runs_outside_the_study_have_no_cell(ablations: dict[str, Any]) -> None:
     names = ("study-wgan_gp-alone-2", "other-1")
     runs = [SimpleNamespace(tags={"dvc.experiment": name}) for name in names]
     assert [ablations["_identity"](run) for run in runs] == [("wgan_gp-alone", 2), ("", 0)]

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it writes, what it says, and the exit code."""
+"""The command line as a user sees it: files, messages and exit codes."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def test_a_painting_can_be_written_as_vectors(lpaint, actor, picture, tmp_path) 
     assert document.startswith("<svg") and 'viewBox="0 0 90 60"' in document and document.count("<path") > 5
 
 
-def test_auto_says_what_it_took(lpaint, actor, picture) -> None:
+def test_auto_prints_the_chosen_device(lpaint, actor, picture) -> None:
     outcome = lpaint("paint", picture, "--onnx", actor, "--strokes", 5)
     assert outcome.err == f"painting on the {'GPU (CUDA)' if has_cuda() else 'CPU'}\n"
 
@@ -224,7 +224,7 @@ def test_profiles_are_listed_shown_and_applied(lpaint, tmp_path) -> None:
     assert outcome.code == 2 and "did you mean smoke?" in outcome.sentence
 
 
-def test_base_install_says_what_profiles_need(lpaint, monkeypatch) -> None:
+def test_base_install_names_the_missing_package(lpaint, monkeypatch) -> None:
     for name in [name for name in sys.modules if name.startswith(("ruamel", "lpaint.runtime.profiles"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ruamel", None)

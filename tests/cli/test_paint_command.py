@@ -1,4 +1,4 @@
-"""`lpaint paint` on many files, into every kind of file, and what it makes of its own strokes afterwards."""
+"""`lpaint paint` on many files and in every format, and drawing its strokes files again."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def test_one_painting_in_every_kind_of_file(lpaint, actor, picture) -> None:
     assert len(content["strokes"]) == 30 and (content["width"], content["height"]) == (60, 40)
 
 
-def test_animated_webp_only_if_asked_for(lpaint, actor, picture) -> None:
+def test_webp_is_animated_only_with_animate(lpaint, actor, picture) -> None:
     options = ("--onnx", actor, "--strokes", 8)
     lpaint("paint", picture, *options, "-o", "still.webp")
     lpaint("paint", picture, *options, "-o", "film.webp", "--animate", "--seconds", 1)
@@ -152,7 +152,7 @@ def test_folders_need_an_out_dir_and_pictures(lpaint, actor, album, tmp_path) ->
     assert outcome.code == 5 and "holds no pictures; --recursive" in outcome.sentence
 
 
-def test_nothing_is_overwritten_unasked(lpaint, actor, picture) -> None:
+def test_nothing_is_overwritten_without_overwrite(lpaint, actor, picture) -> None:
     options = ("paint", picture, "--onnx", actor, "--strokes", 4)
     Path("meadow.painted.png").write_bytes(b"precious")
     outcome = lpaint(*options)
@@ -272,7 +272,7 @@ def test_doctor_finds_locks_that_a_killed_dvc_left(lpaint, actor, tmp_path) -> N
     assert lpaint("doctor", "--onnx", actor).code == 0
 
 
-def test_the_painter_in_the_box_is_what_paints_by_default(lpaint, picture) -> None:
+def test_the_packaged_painter_is_the_default(lpaint, picture) -> None:
     outcome = lpaint("paint", picture, "--strokes", 20, "--device", "cpu")
     assert outcome.code == 0 and outcome.out == "meadow.painted.png: 20 strokes\n"
     painted, target = _pixels("meadow.painted.png"), _pixels(picture)
@@ -299,7 +299,7 @@ def test_ctrl_c_leaves_nothing_half_written(actor, tmp_path) -> None:
     assert listing(tmp_path) == {"noise.png"}
 
 
-def test_the_painter_in_the_box_is_small_and_says_what_it_is() -> None:
+def test_the_packaged_painter_is_small_and_described() -> None:
     path = packaged_model()
     facts = describe(path)
     assert facts["bytes"] <= 12_000_000 and facts["family"] == "bezier" and facts["data_source"] == "synthetic"

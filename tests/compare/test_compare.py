@@ -1,4 +1,4 @@
-"""`lpaint compare`, `promote` and `pull` on made-up runs whose figures are known, and on those of the chain."""
+"""`lpaint compare`, `promote` and `pull` on made-up runs with known figures, and on runs of the pipeline."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_an_estimate_is_a_mean_with_students_interval() -> None:
     assert Estimate.of([None, float("nan")]) == Estimate(None, None, 0, 2)
 
 
-def test_the_report_tells_the_figures(grid: Path) -> None:
+def test_the_report_shows_the_figures(grid: Path) -> None:
     out = grid / "reports"
     told = compare_trainings(out, by=("gan",), thresholds=[0.03, 0.012])
     assert told == f"4 trainings in 2 groups compared; see {out}/report.md"
@@ -161,7 +161,7 @@ def test_formats_and_filters(grid: Path) -> None:
     assert [row["seeds"] for row in report["rows"]] == [["1"], ["1"]]
 
 
-def test_what_does_not_count_is_told(grid: Path) -> None:
+def test_trainings_left_out_are_listed(grid: Path) -> None:
     _track("cramer", "1", 0.03, status="FAILED")
     _track("fisher", "1", 0.03, evaluated=False)
     _track("sngan", "1", 0.03, data="other")
@@ -179,7 +179,7 @@ def test_what_does_not_count_is_told(grid: Path) -> None:
     assert [training.test("l2")[100] for training in selection.groups["dragan",]] == pytest.approx([0.020, 0.018])
 
 
-def test_differences_beside_the_groups_are_told(grid: Path) -> None:
+def test_other_differing_parameters_are_listed(grid: Path) -> None:
     _track("sagan", "3", 0.01, **{"agent.updates": "400"})
     _track("sagan", "4", 0.01, **{"agent.updates": "800"})
     compare_trainings(grid / "out", by=("gan",))
@@ -187,7 +187,7 @@ def test_differences_beside_the_groups_are_told(grid: Path) -> None:
     assert "- agent.updates: 400, 800" in text and "base.threads" not in text
 
 
-def test_with_too_little_to_compare_it_says_so(home: Path) -> None:
+def test_a_message_if_there_is_nothing_to_compare(home: Path) -> None:
     assert compare_trainings(home / "out").startswith("there is nothing to compare yet: no finished training was found")
     assert not (home / "mlflow.db").exists(), "looking leaves nothing behind"
     _track("sagan", "1", 0.01)
@@ -196,7 +196,7 @@ def test_with_too_little_to_compare_it_says_so(home: Path) -> None:
     assert "one finished training was found" in told and "is killed" in told and not (home / "out").exists()
 
 
-def test_bad_questions_are_answered_in_a_sentence(grid: Path) -> None:
+def test_bad_options_raise_one_sentence(grid: Path) -> None:
     with pytest.raises(ParamsError, match=r"has a parameter 'agent.gam'; did you mean agent.gan\?"):
         compare_trainings(grid / "out", by=("agent.gam",))
     with pytest.raises(ParamsError, match=r"--strokes 77: these trainings were not all evaluated"):
@@ -211,7 +211,7 @@ def test_another_store_may_be_named(grid: Path, tmp_path_factory: pytest.TempPat
     assert told.startswith("4 trainings")
 
 
-def test_strokes_and_thresholds_are_what_all_have_in_common(grid: Path) -> None:
+def test_common_strokes_and_thresholds(grid: Path) -> None:
     trainings = select_trainings(RunStore(), ("gan",), {}, ("l2",)).trainings
     assert common_strokes(trainings, None) == 100 and common_strokes(trainings, 50) == 50
     trainings[0].curves["test/l2"].pop()
@@ -219,7 +219,7 @@ def test_strokes_and_thresholds_are_what_all_have_in_common(grid: Path) -> None:
     assert common_thresholds(trainings) == [0.044, 0.031, 0.022]
 
 
-def test_an_experiment_without_a_run_of_its_own_is_told_of(grid: Path) -> None:
+def test_experiments_without_a_run_are_listed(grid: Path) -> None:
     run = _track("sagan", "5", 0.01, experiment="first-one")
     runs = RunStore().runs("train_agent")
     same = {"gan": "sagan", "replay": "uniform", "seed": "5"}

@@ -187,7 +187,7 @@ def test_resume_state_is_listed(root: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_resume_state_is_cleaned(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "say what" in _lpaint(capsys, "clean", code=2).err
+    assert "give a NAME" in _lpaint(capsys, "clean", code=2).err
     assert "there is none" in _lpaint(capsys, "clean", "prepare", code=2).err
     assert "several begin with it" in _lpaint(capsys, "clean", "train", code=2).err
     assert "update 1 of 9" in _lpaint(capsys, "clean", "--older-than", "0.5").out

@@ -69,8 +69,8 @@ def draw_circles(cv2: Any, shape: np.ndarray, size: int) -> np.ndarray:
     """Draw one Bézier stroke [10] as 100 circles on a canvas of double size, shrunk to [size, size]."""
     x0, y0, x1, y1, x2, y2, r0, r1, t0, t1 = map(float, shape)
     x1, y1 = x0 + (x2 - x0) * x1, y0 + (y2 - y0) * y1
-    places = (int(place * (2 * size - 1) + 0.5) for place in (x0, y0, x1, y1, x2, y2))
-    row0, column0, row1, column1, row2, column2 = places
+    pixels = (int(value * (2 * size - 1) + 0.5) for value in (x0, y0, x1, y1, x2, y2))
+    row0, column0, row1, column1, row2, column2 = pixels
     start, end = int(1 + r0 * size // 2), int(1 + r1 * size // 2)
     canvas = np.zeros((2 * size, 2 * size), np.float32)
     for i in range(100):

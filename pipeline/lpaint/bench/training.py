@@ -1,4 +1,4 @@
-"""``lpaint bench train``: an update of the agent against the plain one, and what a training spends its time on."""
+"""``lpaint bench train``: time of an update of the agent against a plain update, and of a round of episodes."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from lpaint.strokes import get_family
 from lpaint.training.device import Compute
 
 _PICTURES = 256
-# A step costs the same wherever it stands in its episode.
+# Every step of an episode takes the same time.
 _MOST_STEPS = 5
 # Exponent of the importance weights; its value does not change the work.
 _BETA = 0.5
@@ -28,7 +28,7 @@ _BETA = 0.5
 def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     """Seconds of an update, plain and as trained, their ratio, and of a round of episodes, at the sizes of ``params``.
 
-    Pictures are noise and weights are fresh; neither changes the work.
+    Images are noise and weights are random; neither changes the work.
     """
     settings, canvas, device = params.agent, params.stroke.canvas, compute.torch_device
     plain = Compute(compute.device, "fp32", compute.threads, compile=False)
@@ -82,7 +82,7 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
 
 
 def prepare_update(params: Params, compute: Compute) -> Callable[[], object]:
-    """An update of a fresh agent on one step's transitions, at the sizes of ``params``."""
+    """A function that runs one update of a new agent on the transitions of one step, at the sizes of ``params``."""
     settings, device = params.agent, compute.torch_device
     (agent, targets), rng = _agent(params, compute), torch.Generator(device).manual_seed(0)
     one_step = settings.model_copy(update={"max_steps": 1})
@@ -95,7 +95,7 @@ def prepare_update(params: Params, compute: Compute) -> Callable[[], object]:
 
 
 def waiting(compute: Compute) -> Callable[[], None]:
-    """What empties the device's queue before a clock is read."""
+    """A function that waits until the device is idle, for use before the clock is read."""
     return torch.cuda.synchronize if compute.device == "cuda" else lambda: None
 
 

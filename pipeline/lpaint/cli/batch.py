@@ -13,10 +13,10 @@ from lpaint.cli.jobs import Job, check_source, outputs_to_write
 from lpaint.cli.options import RequestedSize, output_size
 from lpaint.cli.streams import print_stderr, print_stdout
 from lpaint.errors import DISK_ERRORS, LpaintError, StreamError
+from lpaint.painting import picture as painting
 from lpaint.painting.io.image import STDIO, read_picture
 from lpaint.painting.io.outputs import Saving, check_fit, save, save_to_stdout
 from lpaint.painting.onnx_model import OnnxPainter
-from lpaint.painting.picture import WORKING_SIDE, Plan, paint_picture
 from lpaint.runtime.interruption import raise_if_interrupted
 
 # Longest name of a picture beside its progress bar, in characters.
@@ -57,7 +57,7 @@ class Batch:
     """Paints jobs one by one and records the result of each."""
 
     model: OnnxPainter
-    plan: Plan
+    plan: painting.Plan
     saving: Saving
     size: RequestedSize
     matte: tuple[float, float, float]
@@ -106,7 +106,7 @@ class Batch:
 
     def _paint(self, job: Job, outputs: list[Path]) -> None:
         began = time.perf_counter()
-        picture = read_picture(job.source, self.matte, WORKING_SIDE, self.strict)
+        picture = read_picture(job.source, self.matte, painting.WORKING_SIDE, self.strict)
         if picture.flaw:
             name = "standard input" if job.source == STDIO else job.source
             print_stderr(f"warning: {name}: {picture.flaw}; it is painted as far as it goes, --strict refuses it")
@@ -114,7 +114,7 @@ class Batch:
         for output in outputs:
             check_fit(output, self.saving, *size, suffix=self.stdout_suffix if output == STDIO else "")
         with ProgressBar(job.source.name, self.plan.total(self.model), self.reporter.silent) as on_progress:
-            painted = paint_picture(self.model, picture.colour, self.plan, size, on_progress)
+            painted = painting.paint_picture(self.model, picture.colour, self.plan, size, on_progress)
         for output in outputs:
             if output == STDIO:
                 save_to_stdout(self.stdout_suffix, self.model, painted, self.saving, picture.alpha)

@@ -132,7 +132,7 @@ def compare(
     ] = "gan,replay",
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="PARAM=VALUE", help="Only trainings with this value. Repeat for several."),
+        typer.Option(metavar="PARAM=VALUE", help="Only trainings with this value. May be repeated."),
     ] = None,
     strokes: Annotated[
         int | None,
@@ -152,7 +152,7 @@ def compare(
     ),
     formats: Annotated[
         list[Format] | None,
-        typer.Option("--format", help="Format of the report. Repeat for several.  \\[default: all]"),
+        typer.Option("--format", help="Format of the report. May be repeated.  \\[default: all]"),
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:

@@ -109,14 +109,14 @@ def plan_jobs(images: list[Path], recursive: bool, naming: Naming, saving: Savin
                 jobs.append(Job(image, (), problem=_no_images(image, recursive, left_here)))
             left_out.counts += left_here.counts
             left_out.suffixes |= left_here.suffixes
-        for source, place in found:
+        for source, subfolder in found:
             # Two links count as two pictures; two paths to one file count as one.
             key = (os.path.realpath(source.parent), source.name)
             if source != STDIO and key in known:
                 left_out.counts["named_twice"] += 1
                 continue
             known.add(key)
-            jobs.append(Job(source, _outputs(source, place, naming), naming.out_dir is not None))
+            jobs.append(Job(source, _outputs(source, subfolder, naming), naming.out_dir is not None))
     problems = [job.problem for job in jobs if job.problem is not None]
     paintable = len(jobs) - len(problems)
     if not paintable:
@@ -228,12 +228,12 @@ def _no_images(folder: Path, recursive: bool, left_out: LeftOut) -> DataError:
     return DataError(f"{folder}: holds no pictures{besides}{deeper}")
 
 
-def _outputs(source: Path, place: Path, naming: Naming) -> tuple[Path, ...]:
+def _outputs(source: Path, subfolder: Path, naming: Naming) -> tuple[Path, ...]:
     if naming.outputs:
         return naming.outputs
     if naming.out_dir is not None:
         stem = "stdin" if source == STDIO else source.stem
-        return tuple(naming.out_dir / place / f"{stem}.{suffix}" for suffix in naming.formats)
+        return tuple(naming.out_dir / subfolder / f"{stem}.{suffix}" for suffix in naming.formats)
     if source == STDIO:
         return (STDIO,)
     return tuple(Path(f"{source.stem}.painted.{suffix}") for suffix in naming.formats)

@@ -47,7 +47,7 @@ Outputs = Annotated[
         "-o",
         metavar="FILE",
         help="Output file; its suffix selects the format: .png .jpg .webp, .svg, .json, or a time-lapse .mp4 .gif. "
-        "- is standard output. Repeat for several files.  \\[default: <stem>.painted.png here]",
+        "- is standard output. May be repeated.  \\[default: <stem>.painted.png here]",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -123,7 +123,7 @@ def paint(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Format of outputs without a name: png, jpg, webp, gif, mp4, svg or json. Repeat for several.  "
+            help="Format of outputs without a name: png, jpg, webp, gif, mp4, svg or json. May be repeated.  "
             "\\[default: png]",
             rich_help_panel=OUTPUT,
         ),

@@ -55,7 +55,7 @@ def render(
             "--output",
             "-o",
             metavar="FILE",
-            help="Output file, in the formats of paint. Repeat for several files.",
+            help="Output file, in the formats of paint. May be repeated.",
             rich_help_panel=OUTPUT,
         ),
     ],
