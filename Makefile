@@ -6,12 +6,13 @@ PYTHON ?= $(shell for name in python3.12 python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
 STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml constraints.txt; pwd -P; } | cksum | cut -d' ' -f1)
 
-.PHONY: help setup repro test lint ui clean
+.PHONY: help setup repro test lint docs ui clean
 
 help:
 	@echo "make setup   virtual environment $(VENV) with the pipeline and the test tools"
 	@echo "make repro   prepare, train, evaluate and export: dvc repro"
 	@echo "make test    tests, ruff and mypy"
+	@echo "make docs    the documentation as a site in site/"
 	@echo "make ui      MLflow's pages on http://127.0.0.1:5000"
 	@echo "make clean   remove the environment and caches; keeps data, models and tracked runs"
 
@@ -39,9 +40,15 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Packages come from the network once; the build itself and the pages need none.
+docs: setup
+	@$(BIN)/python -c "import material, mkdocs, mkdocstrings_handlers.python" 2>/dev/null || \
+		$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mkdocs build --strict --quiet
+
 ui: setup
 	$(BIN)/mlflow ui
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build site .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,12 @@
 """Painting from Python: ``from lpaint import Painter``.
 
+```python
 painter = Painter()                                  # the agent that comes with lpaint, or Painter("actor.onnx")
 artwork = painter.paint("photo.jpg", strokes=1000)   # a path, a Pillow image, or an array
 artwork.save("photo.svg")                            # any suffix of `lpaint paint -o`
 for canvas, stroke in artwork.watch(height=720):     # every stroke, and the canvas after it
     ...
+```
 """
 
 import warnings
