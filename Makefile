@@ -6,12 +6,13 @@ PYTHON ?= $(shell for name in python3.12 python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
 STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml constraints.txt; pwd -P; } | cksum | cut -d' ' -f1)
 
-.PHONY: help setup repro test lint ui clean
+.PHONY: help setup repro test coverage lint ui clean
 
 help:
 	@echo "make setup   virtual environment $(VENV) with the pipeline and the test tools"
 	@echo "make repro   prepare, train, evaluate and export: dvc repro"
 	@echo "make test    tests, ruff and mypy"
+	@echo "make coverage  tests, and which lines of pipeline/ and stages/ they run"
 	@echo "make ui      MLflow's pages on http://127.0.0.1:5000"
 	@echo "make clean   remove the environment and caches; keeps data, models and tracked runs"
 
@@ -33,6 +34,9 @@ repro: setup
 
 test: setup lint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile
+
+coverage: setup
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term
 
 lint: setup
 	$(BIN)/ruff check .
