@@ -1,4 +1,4 @@
-"""Print the base dependencies of pyproject.toml at their lower bounds, as pip's constraints: ``make lowest``."""
+"""Print the base dependencies of pyproject.toml at their lower bounds, as constraints for pip: ``make lowest``."""
 
 import tomllib
 from pathlib import Path
