@@ -3,9 +3,7 @@
 import re
 import shlex
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,12 +19,12 @@ FEW = " --strokes 20"
 # Each command of README.md, as it is run here; or after a dash, why it is not run.
 SMOKE = {
     "git clone REPOSITORY lpaint && cd lpaint": "- a fresh clone is what CI starts with",
-    "make repro": "- tests/stages/test_dvc.py runs dvc repro with the profile smoke",
+    "make repro": "- test_dvc.py runs dvc repro with the profile smoke",
     ".venv/bin/lpaint paint YOUR_PICTURE.jpg --onnx exports/actor.onnx": (
         "lpaint paint YOUR_PICTURE.jpg --onnx exports/actor.onnx" + FEW
     ),
-    "lpaint paint photo.jpg": "lpaint paint photo.jpg",
-    "lpaint paint photo.jpg --detail high": "lpaint paint photo.jpg --detail high -o high.png",
+    "lpaint paint photo.jpg": "lpaint paint photo.jpg" + FEW,
+    "lpaint paint photo.jpg --detail high": "lpaint paint photo.jpg --detail low -o low.png",
     "lpaint paint photo.jpg --size 4000 -o big.png": "lpaint paint photo.jpg --size 400 -o big.png" + FEW,
     "lpaint paint photo.jpg -o a.png -o a.svg -o a.mp4 -o a.json": (
         "lpaint paint photo.jpg -o a.png -o a.svg -o a.mp4 -o a.json" + FEW
@@ -40,15 +38,16 @@ SMOKE = {
     ),
     "lpaint render a.json -o huge.png --scale 8": "lpaint render a.json -o huge.png --scale 3",
     "lpaint animate a.json -o a.gif --seconds 6": "lpaint animate a.json -o a.gif --seconds 1",
-    "lpaint doctor": "lpaint doctor",
+    # The repository was copied.
+    "lpaint doctor": "lpaint doctor --fix",
     "lpaint profile list": "lpaint profile list",
     "lpaint profile apply faces-cpu": "lpaint profile apply faces-cpu",
-    "dvc exp run -S data.path=/path/to/img_align_celeba.zip": "- needs CelebA; tests/stages/test_dvc.py runs experiments",
+    "dvc exp run -S data.path=/path/to/img_align_celeba.zip": "- needs CelebA; test_dvc.py runs experiments",
     "dvc exp run --queue -S agent.gan=sngan,sagan -S agent.replay=uniform,prioritized -S base.seed=1,2,3"
-    " -S base.threads=2": "- tests/stages/test_dvc.py runs a grid through the queue",
-    "dvc queue start -j 2": "- tests/stages/test_dvc.py runs a grid through the queue",
+    " -S base.threads=2": "- test_dvc.py runs a grid through the queue",
+    "dvc queue start -j 2": "- test_dvc.py runs a grid through the queue",
     "lpaint compare": "lpaint compare",
-    "mlflow ui": "- serves until it is stopped; tests/tracking/test_services.py starts MLflow's server",
+    "mlflow ui": "- serves until it is stopped; test_services.py starts MLflow's server",
     "lpaint promote": "lpaint promote --strokes 20",
     "lpaint pull champion -o champion.onnx": "lpaint pull champion -o champion.onnx",
 }
@@ -63,21 +62,14 @@ def _commands() -> list[str]:
 
 @pytest.fixture
 def repository(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what the commands read and change: the chain's model and runs, parameters, and pictures."""
+    """A copy of the chain's repository, with profiles and pictures."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(chain, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     for name in ("YOUR_PICTURE.jpg", "photo.jpg", "album/one.jpg", "album/more/two.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.radial_gradient("L").resize((40, 30)).convert("RGB").save(tmp_path / name)
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "exports").mkdir()
-    shutil.copy(chain / "exports/actor.onnx", tmp_path / "exports")
-    with (
-        closing(sqlite3.connect(chain / "mlflow.db")) as runs,
-        closing(sqlite3.connect(tmp_path / "mlflow.db")) as copy,
-    ):
-        runs.backup(copy)
     return tmp_path
 
 
