@@ -46,6 +46,7 @@ SMOKE = {
     "dvc exp run --queue -S agent.gan=sngan,sagan -S agent.replay=uniform,prioritized -S base.seed=1,2,3"
     " -S base.threads=2": "- test_dvc.py runs a grid through the queue",
     "dvc queue start -j 2": "- test_dvc.py runs a grid through the queue",
+    # The chain has one training, which is nothing to compare; test_dvc.py compares two.
     "lpaint compare": "lpaint compare",
     "mlflow ui": "- serves until it is stopped; test_services.py starts MLflow's server",
     "lpaint promote": "lpaint promote --strokes 20",
@@ -83,7 +84,7 @@ def test_the_commands_run(repository: Path, lpaint: Callable[..., Outcome]) -> N
             outcome = lpaint(*shlex.split(SMOKE[command])[1:])
             assert outcome.code == 0, f"{command}:\n{outcome.out}\n{outcome.err}"
     made = ("YOUR_PICTURE.painted.png", "photo.painted.png", "big.png", "a.svg", "a.mp4", "painted/more/two.png")
-    for name in (*made, "huge.png", "a.gif", "reports/compare/report.md", "champion.onnx"):
+    for name in (*made, "huge.png", "a.gif", "champion.onnx"):
         assert (repository / name).stat().st_size > 0, name
 
 
