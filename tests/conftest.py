@@ -19,13 +19,14 @@ TESTS = Path(__file__).parent
 TORCH = importlib.util.find_spec("torch") is not None
 LIGHT = {"painting", "images", "cli/test_paint_command.py", "test_api.py", "test_fuzz.py", "test_light.py"}
 NOT_LIGHT = {"painting/test_svg.py"}
-# Terminals, signals and locks of other systems; a test of a light file that needs them is in one of these.
-POSIX = {"painting/test_painting_files.py", "cli/test_paint_command.py"}
+# Tests of terminals, devices and drivers of Linux, and of signals that Windows lacks.
+LINUX = {"painting/test_gpu.py", "painting/test_painting_files.py", "test_light.py"}
+POSIX = {"cli/test_paint_command.py"}
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     place = collection_path.relative_to(TESTS).as_posix()
-    if sys.platform == "win32" and place in POSIX:
+    if (sys.platform != "linux" and place in LINUX) or (sys.platform == "win32" and place in POSIX):
         return True
     light = any(place.startswith(each) or each.startswith(f"{place}/") for each in LIGHT) and place not in NOT_LIGHT
     return None if TORCH or light or collection_path == TESTS else True
