@@ -1,20 +1,24 @@
 # make setup: a virtual environment with everything; make repro: the whole chain; make test: tests, lint and types.
 VENV := .venv
 BIN := $(VENV)/bin
+# Of the base install alone, with the oldest packages that pyproject.toml accepts.
+LOWEST := build/lowest
 # The first of these that exists; or `make PYTHON=/path/to/python3.12 setup`.
 PYTHON ?= $(shell for name in python3.12 python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
 STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml constraints.txt; pwd -P; } | cksum | cut -d' ' -f1)
 
-.PHONY: help setup repro test lint docs ui clean
+.PHONY: help setup repro test coverage lowest lint docs ui clean
 
 help:
-	@echo "make setup   virtual environment $(VENV) with the pipeline and the test tools"
-	@echo "make repro   prepare, train, evaluate and export: dvc repro"
-	@echo "make test    tests, ruff and mypy"
-	@echo "make docs    the documentation as a site in site/"
-	@echo "make ui      MLflow's pages on http://127.0.0.1:5000"
-	@echo "make clean   remove the environment and caches; keeps data, models and tracked runs"
+	@echo "make setup     virtual environment $(VENV) with the pipeline and the test tools"
+	@echo "make repro     prepare, train, evaluate and export: dvc repro"
+	@echo "make test      tests, ruff and mypy"
+	@echo "make coverage  tests, and which lines of pipeline/ and stages/ they run"
+	@echo "make lowest    tests of painting with the lowest versions of the base install's packages"
+	@echo "make docs      the documentation as a site in site/"
+	@echo "make ui        MLflow's pages on http://127.0.0.1:5000"
+	@echo "make clean     remove the environments and caches; keeps data, models and tracked runs"
 
 setup: $(STAMP)
 
@@ -35,6 +39,15 @@ repro: setup
 test: setup lint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile
 
+coverage: setup
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term
+
+lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) scripts/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet -c $(LOWEST)/lowest.txt -e '.[test]'
+	$(LOWEST)/bin/python -m pytest -n auto
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,5 +63,5 @@ ui: setup
 	$(BIN)/mlflow ui
 
 clean:
-	rm -rf $(VENV) build site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build site .coverage .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

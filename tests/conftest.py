@@ -1,18 +1,40 @@
 """Fixtures that several files share: a clean environment, and one small real run of the whole chain."""
 
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lpaint.cli import main
 from lpaint.files import lock_file
 from tests.helpers.commands import Outcome
-from tests.helpers.tiny import run_chain
+
+TESTS = Path(__file__).parent
+# The base install has no torch. It runs these tests alone, with the model of an earlier version.
+TORCH = importlib.util.find_spec("torch") is not None
+LIGHT = {"painting", "images", "cli/test_paint_command.py", "test_api.py", "test_fuzz.py", "test_light.py"}
+NOT_LIGHT = {"painting/test_svg.py"}
+# Tests of terminals, devices and drivers of Linux, and of signals that Windows lacks.
+LINUX = {"painting/test_gpu.py", "painting/test_painting_files.py", "test_light.py"}
+POSIX = {"cli/test_paint_command.py"}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    place = collection_path.relative_to(TESTS).as_posix()
+    if (sys.platform != "linux" and place in LINUX) or (sys.platform == "win32" and place in POSIX):
+        return True
+    light = any(place.startswith(each) or each.startswith(f"{place}/") for each in LIGHT) and place not in NOT_LIGHT
+    return None if TORCH or light or collection_path == TESTS else True
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("pipeline") and not TORCH:
+        pytest.skip("the packages of the pipeline are not installed")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,7 +43,10 @@ def _clean_environment() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_", "LPAINT_EXPERIMENT"))]:
         patch.delenv(name)
-    torch.set_num_threads(1)
+    if TORCH:
+        import torch
+
+        torch.set_num_threads(1)
     yield
     patch.undo()
 
@@ -32,6 +57,9 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Made once for all workers of pytest-xdist. Tests must not change it.
     """
+    pytest.importorskip("torch")
+    from tests.helpers.tiny import run_chain
+
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -62,8 +90,12 @@ def lpaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     return call
 
 
-@pytest.fixture
-def actor(chain: Path) -> Path:
+@pytest.fixture(scope="session")
+def actor(request: pytest.FixtureRequest) -> Path:
+    """A small model that the chain exported."""
+    if not TORCH:
+        return TESTS / "earlier/actor.onnx"
+    chain: Path = request.getfixturevalue("chain")
     return chain / "exports/actor.onnx"
 
 

@@ -14,8 +14,8 @@ from lpaint.errors import ImageError, ModelError, ParamsError
 
 
 @pytest.fixture(scope="module")
-def painter(chain: Path) -> Painter:
-    return Painter(chain / "exports/actor.onnx", device="cpu", threads=1)
+def painter(actor: Path) -> Painter:
+    return Painter(actor, device="cpu", threads=1)
 
 
 def _ramp() -> np.ndarray:

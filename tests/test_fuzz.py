@@ -22,8 +22,8 @@ from tests.helpers.pictures import encoded
 
 
 @pytest.fixture(scope="module")
-def painter(chain: Path) -> Painter:
-    return Painter(chain / "exports/actor.onnx", device="cpu", threads=1)
+def painter(actor: Path) -> Painter:
+    return Painter(actor, device="cpu", threads=1)
 
 
 def _encoded(kind: str) -> bytes:
@@ -108,9 +108,9 @@ def test_mutated_pictures_of_odd_kinds(kind: str, damage: Damage, cut: float, tm
 
 @given(damage=damage, cut=cut)
 @SLOW
-def test_mutated_models(chain: Path, tmp_path: Path, damage: Damage, cut: float) -> None:
+def test_mutated_models(actor: Path, tmp_path: Path, damage: Damage, cut: float) -> None:
     path = tmp_path / "actor.onnx"
-    content = (chain / "exports/actor.onnx").read_bytes()
+    content = actor.read_bytes()
     # What says what the model is lies at the end; weights, which may be anything, before it.
     path.write_bytes(mutated(content, [(0.97 + 0.03 * place, value) for place, value in damage], max(cut, 0.67)))
     try:

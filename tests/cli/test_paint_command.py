@@ -252,6 +252,7 @@ def test_a_full_disk_leaves_nothing_half_written(lpaint, actor, picture, tmp_pat
     assert listing(tmp_path) == {"in/meadow.png"}
 
 
+@pytest.mark.pipeline
 def test_doctor_finds_what_is_wrong(lpaint, actor, tmp_path, monkeypatch) -> None:
     outcome = lpaint("doctor", "--onnx", actor)
     assert outcome.code == 0 and "PROBLEM" not in outcome.out and "paints bezier strokes" in outcome.out

@@ -6,19 +6,21 @@ import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from scipy.io import savemat
 
-from lpaint.runtime.params import Params, load_params
+if TYPE_CHECKING:
+    from lpaint.runtime.params import Params
 
 DEFAULTS = Path(__file__).parents[2] / "params.yaml"
 
 
-def data_params(**data: Any) -> Params:
+def data_params(**data: Any) -> "Params":
     """The committed parameters with small pictures, one worker, and ``data`` on top."""
+    from lpaint.runtime.params import load_params
+
     params = load_params(DEFAULTS)
     small: dict[str, Any] = {"size": 16, "workers": 1, "limit": 0, "max_bad_fraction": 0.0, **data}
     return params.model_copy(update={"data": params.data.model_copy(update=small)})
@@ -85,6 +87,8 @@ def svhn_picture(index: int) -> np.ndarray:
 
 def write_svhn(root: Path, compressed: bool = True, **counts: int) -> Path:
     """SVHN's files, e.g. train=12, test=4, extra=5; labels run from 1 to 10."""
+    from scipy.io import savemat
+
     root.mkdir(parents=True, exist_ok=True)
     for name, count in (counts or {"train": 12, "test": 4}).items():
         pictures = np.stack([svhn_picture(index) for index in range(count)], axis=3)

@@ -158,8 +158,8 @@ def test_strokes_are_not_cut_at_tile_edges() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(chain: Path) -> OnnxPainter:
-    return OnnxPainter(chain / "exports/actor.onnx", "cpu", threads=1)
+def trained(actor: Path) -> OnnxPainter:
+    return OnnxPainter(actor, "cpu", threads=1)
 
 
 def _photograph(height: int, width: int) -> np.ndarray:

@@ -153,6 +153,7 @@ def test_long_names_fail_before_painting_and_alone(lpaint, tmp_path, paintings, 
     assert listing(tmp_path / "out") >= {f"{stem}.png", "b.png", "b.webp"}
 
 
+@pytest.mark.pipeline
 def test_names_that_no_disk_takes_are_one_sentence(lpaint, tmp_path) -> None:
     picture, endless = _wide(tmp_path / "a.png", 30), "a" * 300
     lpaint("paint", picture, *FEW, "-o", "a.json")
