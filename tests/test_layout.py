@@ -158,8 +158,8 @@ def _third_party(path: Path) -> set[str]:
         ("pipeline", ("pipeline", "heic")),
         ("stages", ("pipeline",)),
         ("docs", ("pipeline",)),
-        ("benchmarks", ("pipeline", "dev")),
-        ("tests", ("pipeline", "dev")),
+        ("benchmarks", ("pipeline", "test", "dev")),
+        ("tests", ("pipeline", "test", "dev")),
     ],
 )
 def test_every_direct_import_is_a_declared_dependency(folder: str, extras: tuple[str, ...]) -> None:
