@@ -156,13 +156,13 @@ def write_figures(evaluation: Evaluation, model: PaintingModel, folder: Path, ti
     means.reset_index().to_csv(folder / "strokes.csv", index=False)
     _plot_metrics(evaluation, folder)
     captions = ["target", *map(str, evaluation.budgets)]
-    for name, places in ranked(evaluation).items():
-        pictures = [_target_and_paintings(evaluation, model, place) for place in places]
+    for name, indices in ranked(evaluation).items():
+        pictures = [_target_and_paintings(evaluation, model, index) for index in indices]
         save_image(folder / f"{name}.png", sheet(pictures, captions=captions))
     _save_paintings(evaluation, model, folder / "paintings.npz")
     height, width = evaluation.images.shape[1:3]
-    for place, strokes in enumerate(evaluation.strokes[:timelapses]):
-        path, seconds = folder / f"timelapse_{place}.webp", min(_MAX_FRAMES, len(strokes) + 1) / _FPS
+    for index, strokes in enumerate(evaluation.strokes[:timelapses]):
+        path, seconds = folder / f"timelapse_{index}.webp", min(_MAX_FRAMES, len(strokes) + 1) / _FPS
         write_timelapse(path, model, strokes, 2 * height, 2 * width, _FPS, seconds)
 
 
@@ -177,7 +177,7 @@ def ranked(evaluation: Evaluation, count: int = 4) -> dict[str, np.ndarray]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``folder`` that takes its place on success, and is removed on any exception."""
+    """Yield an empty folder beside ``folder`` that replaces it on success, and is removed on any exception."""
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -211,10 +211,10 @@ def _describe(values: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in described.items()}
 
 
-def _target_and_paintings(evaluation: Evaluation, model: PaintingModel, place: int) -> list[np.ndarray]:
+def _target_and_paintings(evaluation: Evaluation, model: PaintingModel, index: int) -> list[np.ndarray]:
     """The target, and the painting at each budget drawn again from its strokes: all canvases would take gigabytes."""
-    target = _pictures(evaluation.images, evaluation.rows[place : place + 1])[0]
-    strokes = evaluation.strokes[place]
+    target = _pictures(evaluation.images, evaluation.rows[index : index + 1])[0]
+    strokes = evaluation.strokes[index]
     wanted = [min(budget, len(strokes)) for budget in evaluation.budgets]
     drawn = enumerate(draw_strokes(model, strokes, *target.shape[1:]))
     kept = {count: canvas.copy() for count, canvas in drawn if count in wanted}
@@ -224,7 +224,7 @@ def _target_and_paintings(evaluation: Evaluation, model: PaintingModel, place: i
 def _save_paintings(evaluation: Evaluation, model: PaintingModel, path: Path) -> None:
     """``names`` [N], ``strokes`` [K] and ``pictures`` [N, 1 + K, H, W, 3] uint8: the target, then each budget's."""
     first = range(min(_SAVED_PAINTINGS, len(evaluation.strokes)))
-    pictures = [list(map(canvas_to_pixels, _target_and_paintings(evaluation, model, place))) for place in first]
+    pictures = [list(map(canvas_to_pixels, _target_and_paintings(evaluation, model, index))) for index in first]
     names = evaluation.table["name"].iloc[: len(first)].to_numpy(str)
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, names=names, strokes=evaluation.budgets, pictures=np.array(pictures))

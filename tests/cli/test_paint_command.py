@@ -32,8 +32,8 @@ def test_one_painting_in_every_kind_of_file(lpaint, actor, picture) -> None:
     drawn = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(Path("out.svg").read_text()))))
     assert np.abs(np.asarray(drawn.convert("RGB"), np.float32) / 255 - still).mean() < 0.04
     # Ten frames and two seconds of the last: each opened by another program than wrote it.
-    with av.open("out.mp4") as film:
-        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    with av.open("out.mp4") as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 30 and frames[0].max() < 30
     assert np.abs(frames[-1] / 255 - still).mean() < 0.04
     gif = Image.open("out.gif")
@@ -48,8 +48,8 @@ def test_one_painting_in_every_kind_of_file(lpaint, actor, picture) -> None:
 def test_webp_is_animated_only_with_animate(lpaint, actor, picture) -> None:
     options = ("--onnx", actor, "--strokes", 8)
     lpaint("paint", picture, *options, "-o", "still.webp")
-    lpaint("paint", picture, *options, "-o", "film.webp", "--animate", "--seconds", 1)
-    assert Image.open("still.webp").n_frames == 1 < Image.open("film.webp").n_frames
+    lpaint("paint", picture, *options, "-o", "animated.webp", "--animate", "--seconds", 1)
+    assert Image.open("still.webp").n_frames == 1 < Image.open("animated.webp").n_frames
 
 
 def test_strokes_are_rendered_again_at_any_size(lpaint, actor, picture) -> None:
@@ -64,8 +64,8 @@ def test_strokes_are_rendered_again_at_any_size(lpaint, actor, picture) -> None:
     assert json.loads(Path("copy.json").read_text()) == json.loads(Path("a.json").read_text())
     outcome = lpaint("animate", "a.json", "--onnx", actor, "--seconds", 1)
     assert outcome.code == 0 and outcome.err == ""
-    with av.open("a.mp4") as film:
-        assert sum(1 for _ in film.decode(video=0)) == 75
+    with av.open("a.mp4") as container:
+        assert sum(1 for _ in container.decode(video=0)) == 75
     assert "is no time-lapse" in lpaint("animate", "a.json", "-o", "a.png").sentence
     assert "is there already" in lpaint("render", "a.json", "--onnx", actor, "-o", "a.png").sentence
 

@@ -103,7 +103,7 @@ def show_table(rows: Mapping[str, object], as_json: bool = False) -> None:
         print_stdout(f"{name:<{width}}  {value}")
 
 
-def film_options(
+def timelapse_options(
     animate: bool, fps: float | None, seconds: float | None, suffixes: Collection[str]
 ) -> tuple[float, float]:
     """Frames a second and duration in seconds of time-lapses.

@@ -27,9 +27,9 @@ from lpaint.cli.options import (
     Seconds,
     Size,
     Threads,
-    film_options,
     load_model,
     parse_size,
+    timelapse_options,
 )
 from lpaint.cli.streams import print_stderr
 from lpaint.errors import ExitCode, ParamsError
@@ -272,7 +272,7 @@ def paint(
     _check_pixel_art(pixel_art, palette, dither, alpha)
     naming = Naming(tuple(output or ()), out_dir, tuple(kind.value for kind in formats or ()) or ("png",))
     cells = None if pixel_art is None else PixelArt(pixel_art, _palette(palette), dither)
-    rate, duration = film_options(animate, fps, seconds, naming.suffixes)
+    rate, duration = timelapse_options(animate, fps, seconds, naming.suffixes)
     saving = Saving(animate, rate, duration, cells, alpha is Alpha.keep)
     jobs, left_out = plan_jobs(images, recursive, naming, saving)
     to_stdout = any(STDIO in job.outputs for job in jobs)

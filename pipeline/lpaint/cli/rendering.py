@@ -21,10 +21,10 @@ from lpaint.cli.options import (
     Seconds,
     Size,
     Threads,
-    film_options,
     load_model,
     output_size,
     parse_size,
+    timelapse_options,
 )
 from lpaint.cli.streams import print_stderr, print_stdout
 from lpaint.errors import ParamsError
@@ -73,7 +73,7 @@ def render(
     from lpaint.painting.io.outputs import Saving
 
     requested = parse_size(size, scale)
-    saving = Saving(animate, *film_options(animate, fps, seconds, {path.suffix.lower() for path in output}))
+    saving = Saving(animate, *timelapse_options(animate, fps, seconds, {path.suffix.lower() for path in output}))
     _draw(file, output, requested, saving, overwrite, onnx, device, threads)
 
 
