@@ -72,7 +72,7 @@ def test_an_empty_file_is_written_too_and_two_writers_do_not_meet(tmp_path: Path
     assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_swept_is_old_and_nobodys(tmp_path: Path) -> None:
+def test_only_old_unlocked_partials_are_removed(tmp_path: Path) -> None:
     names = (
         ".lpaint-7-0123abcd.partial.png",
         ".actor.7.partial.safetensors",

@@ -88,7 +88,7 @@ def test_all_goes_through_worker_processes_where_there_are_many(
     assert found["examined"] == 160 and list(found["bad"]) == ["150.jpg"]
 
 
-def test_an_archives_odd_entries_are_told(lpaint, tmp_path: Path) -> None:
+def test_unsafe_entries_of_an_archive_are_reported(lpaint, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
         for name in ("1.jpg", "2.jpg", "3.jpg", "3.jpg", "../4.jpg"):
             archive.writestr(name, jpeg(0))

@@ -79,7 +79,7 @@ def test_a_compressed_file_may_lie_in_a_folder_of_the_unpacked_name(tmp_path: Pa
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("left", [0, 60, 128, 133, 300, -4_000, -100, -1])
-def test_an_svhn_file_that_is_cut_off_is_told_so(tmp_path: Path, compressed: bool, left: int) -> None:
+def test_a_truncated_svhn_file_is_reported(tmp_path: Path, compressed: bool, left: int) -> None:
     root = write_svhn(tmp_path / "svhn", compressed, train=40, test=4)
     path = root / "train_32x32.mat"
     content = path.read_bytes()
@@ -97,7 +97,7 @@ def test_an_svhn_file_that_is_cut_off_is_told_so(tmp_path: Path, compressed: boo
     assert found and size < int(found[1].replace(",", "")) <= len(content)
 
 
-def test_an_svhn_file_that_is_cut_off_between_its_arrays_is_told_so(tmp_path: Path) -> None:
+def test_an_svhn_file_truncated_between_its_arrays_is_reported(tmp_path: Path) -> None:
     root = write_svhn(tmp_path / "svhn")
     pictures = np.stack([svhn_picture(index) for index in range(4)], axis=3)
     savemat(root / "test_32x32.mat", {"X": pictures}, do_compression=True)

@@ -65,21 +65,21 @@ def _state(root: Path) -> Path:
 
 def _cut_after(monkeypatch: pytest.MonkeyPatch, chunks: int, error: type[BaseException] = CutError) -> None:
     """Let the next packing die after so many chunks, before or behind their commit."""
-    close_gaps = packing._Packer._compact
+    compact = packing._Packer._compact
     seen = []
 
     def cut(self: Any, chunk: Any) -> None:
         seen.append(chunk)
         if len(seen) > chunks:
             raise error
-        close_gaps(self, chunk)
+        compact(self, chunk)
 
     monkeypatch.setattr(packing._Packer, "_compact", cut)
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 3, 6])
 @pytest.mark.parametrize("error", [CutError, KeyboardInterrupt])
-def test_a_cut_preparation_goes_on_and_ends_as_an_unbroken_one(
+def test_an_interrupted_preparation_resumes_and_equals_an_uninterrupted_one(
     root: Path, capsys: pytest.CaptureFixture[str], chunks: int, error: type[BaseException]
 ) -> None:
     params = _archive(root)
@@ -154,15 +154,15 @@ def test_other_images_or_sizes_begin_anew_and_other_fractions_go_on(
     assert "resumed" not in capsys.readouterr().out
 
 
-def test_a_drive_that_was_away_is_read_again(
+def test_a_drive_that_was_disconnected_is_read_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def away(self: Any, name: str, size: int) -> None:
+    def disconnected(self: Any, name: str, size: int) -> None:
         raise OSError(5, "Input/output error")
 
     params = data_params(source="celeba", path=str(celeba_zip(root / "faces.zip", range(1, 21))))
     with monkeypatch.context() as patch:
-        patch.setattr(ZipEntries, "load", away)
+        patch.setattr(ZipEntries, "load", disconnected)
         with pytest.raises(DataError, match="none of the 20 images can be read"):
             prepare_resumably(params, root / "out", progress=False)
     assert prepare_resumably(params, root / "out", progress=False)["bad"] == 0
@@ -320,7 +320,7 @@ def _start(root: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_killed_stage_leaves_no_workers_and_goes_on(root: Path, signum: signal.Signals) -> None:
+def test_a_killed_stage_leaves_no_workers_and_resumes(root: Path, signum: signal.Signals) -> None:
     entries = {f"{i:06d}.jpg": jpeg(i % 250, 640, 480) for i in range(3000)}
     write_zip(root / "faces.zip", entries)
     data = {"source": "celeba", "path": "faces.zip", "limit": 0, "workers": 2}
