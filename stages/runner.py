@@ -60,7 +60,7 @@ def report_errors(name: str) -> Iterator[None]:
             advice = "make room or mend the permissions, then run the same again"
             _exit(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
         notify(traceback.format_exc().rstrip())
-        _exit(f"error: {name}: this is a fault of lpaint's own; please report the above", ExitCode.UNEXPECTED)
+        _exit(f"error: {name}: this is a bug in lpaint; please report the above", ExitCode.UNEXPECTED)
 
 
 def _exit(sentence: str, code: ExitCode) -> NoReturn:

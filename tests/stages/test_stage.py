@@ -168,7 +168,7 @@ def test_a_bug_keeps_its_traceback_and_has_a_code_of_its_own(root: Path, capsys:
         run_stage("prepare", _raise(ZeroDivisionError("no")))
     err = capsys.readouterr().err
     assert exited.value.code == 70 and "Traceback" in err and "ZeroDivisionError: no" in err
-    assert err.endswith("error: prepare: this is a fault of lpaint's own; please report the above\n")
+    assert err.endswith("error: prepare: this is a bug in lpaint; please report the above\n")
     with pytest.raises(ZeroDivisionError):
         run_tracked("prepare", _raise(ZeroDivisionError("no")))
 

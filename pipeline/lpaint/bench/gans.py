@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lpaint.bench.timing import Report, interleaved
-from lpaint.bench.training import waiting
+from lpaint.bench.training import synchronizer
 from lpaint.gan import DiscriminatorTrainer, build_gan, gan_names, pair
 from lpaint.runtime.params import Params
 from lpaint.training.device import Compute
@@ -26,7 +26,7 @@ def bench_gans(params: Params, compute: Compute, repeats: int) -> Report:
         discriminator = DiscriminatorTrainer(gan, chosen.discriminator, chosen.adam, compute)
         actions[f"update, {name}"] = _updating(discriminator, next_canvas, target, rng)
         actions[f"reward, {name}"] = _rewarding(discriminator, canvas, next_canvas, target)
-    seconds = interleaved(actions, repeats, waiting(compute))
+    seconds = interleaved(actions, repeats, synchronizer(compute))
     sizes = {"canvas": side, "batch": agent.batch_size, "width": agent.discriminator.width}
     report = Report("gans", sizes | {"device": compute.device, "precision": compute.precision, "repeats": repeats})
     for name, value in seconds.items():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lpaint.bench.timing import Report, interleaved
-from lpaint.bench.training import waiting
+from lpaint.bench.training import synchronizer
 from lpaint.strokes import Rasteriser, exact_rasteriser, family_names, get_family
 from lpaint.training.device import Compute
 
@@ -34,7 +34,7 @@ def bench_rendering(compute: Compute, repeats: int) -> Report:
         actions: dict[str, Callable[[], Any]] = {"ours": _drawing(draw, shape.to(compute.device))}
         if circles is not None:
             actions["circles"] = _circling(circles, shape[:_CIRCLES].numpy(), size)
-        seconds = interleaved(actions, repeats, waiting(compute))
+        seconds = interleaved(actions, repeats, synchronizer(compute))
         ours = seconds["ours"] / count * 1000
         report.add(f"bezier, {size} px", ours, "ms")
         if circles is not None:
@@ -45,7 +45,7 @@ def bench_rendering(compute: Compute, repeats: int) -> Report:
         shape = get_family(name).sample(512, torch.Generator().manual_seed(0)).to(compute.device)
         draw = exact_rasteriser(get_family(name), 64, compute.compile)
         seconds = interleaved(
-            {"": _drawing(draw, shape), " and back": _differentiating(draw, shape)}, repeats, waiting(compute)
+            {"": _drawing(draw, shape), " and back": _differentiating(draw, shape)}, repeats, synchronizer(compute)
         )
         for what, value in seconds.items():
             report.add(f"{name}{what}, 64 px", value / len(shape) * 1000, "ms")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lpaint.bench.timing import Report, interleaved
-from lpaint.bench.training import waiting
+from lpaint.bench.training import synchronizer
 from lpaint.replay import PrioritizedReplay, Transitions, UniformReplay, View
 from lpaint.runtime.params import Per
 from lpaint.training.device import Compute
@@ -30,7 +30,7 @@ def bench_replay(per: Per, compute: Compute, repeats: int) -> Report:
         for name, replay in (("uniform", uniform), ("prioritised", prioritised)):
             replay.add(_transitions(capacity, device, rng))
             actions[f"{name}, {label}"] = _step(replay, errors, rng, per.beta)
-    seconds = interleaved(actions, repeats, waiting(compute))
+    seconds = interleaved(actions, repeats, synchronizer(compute))
     report = Report("replay", {"batch": _BATCH, "device": compute.device, "repeats": repeats})
     for name, value in seconds.items():
         report.add(name, value * 1000, "ms")

@@ -18,7 +18,7 @@ from lpaint.runtime.params import Params
 from lpaint.strokes import get_family
 from lpaint.training.device import Compute
 
-_PICTURES = 256
+_IMAGES = 256
 # Every step of an episode takes the same time.
 _MOST_STEPS = 5
 # Exponent of the importance weights; its value does not change the work.
@@ -44,23 +44,23 @@ def bench_training(params: Params, compute: Compute, repeats: int) -> Report:
     action = settings.bundle, get_family(params.stroke.family).parameters
     replay = build_replay(settings.replay, transitions_per_round, canvas, action, device, settings.per)
 
-    def play() -> None:
+    def run_round() -> None:
         for transitions in rollout(targets, agent.compositor, agent.policy, shortened, rng):
             replay.add(transitions)
 
-    play()
+    run_round()
 
-    def update_plainly() -> None:
+    def plain_update() -> None:
         with plain_optim():
             train_step(plain_agent, replay, targets, rng, _BETA)
 
     actions: dict[str, Callable[[], object]] = {
         "update": _updating(agent, replay, targets, rng),
-        "plain update": update_plainly,
+        "plain update": plain_update,
     }
     round_name = f"round of {transitions_per_round} transitions"
-    actions[round_name] = play
-    seconds = interleaved(actions, repeats, waiting(compute))
+    actions[round_name] = run_round
+    seconds = interleaved(actions, repeats, synchronizer(compute))
     sizes = {
         "canvas": canvas,
         "batch": settings.batch_size,
@@ -94,7 +94,7 @@ def prepare_update(params: Params, compute: Compute) -> Callable[[], object]:
     return _updating(agent, replay, targets, rng)
 
 
-def waiting(compute: Compute) -> Callable[[], None]:
+def synchronizer(compute: Compute) -> Callable[[], None]:
     """A function that waits until the device is idle, for use before the clock is read."""
     return torch.cuda.synchronize if compute.device == "cuda" else lambda: None
 
@@ -104,9 +104,9 @@ def _agent(params: Params, compute: Compute) -> tuple[Ddpg, TargetSampler]:
     settings, canvas = params.agent, params.stroke.canvas
     family = get_family(params.stroke.family)
     torch.manual_seed(0)
-    images = torch.randint(0, 256, (_PICTURES, params.data.size, params.data.size, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (_IMAGES, params.data.size, params.data.size, 3), dtype=torch.uint8)
     images = place_images(images.numpy(), compute.torch_device)
-    targets = TargetSampler(images, torch.arange(_PICTURES), canvas, settings.zoom, compute.torch_device)
+    targets = TargetSampler(images, torch.arange(_IMAGES), canvas, settings.zoom, compute.torch_device)
     shape = settings.actor
     sizes = (canvas, settings.bundle, family.parameters, shape.width)
     actor = Actor(*sizes, shape.head, shape.blocks, shape.norm, settings.counts_steps)
