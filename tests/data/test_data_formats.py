@@ -176,7 +176,10 @@ def test_a_limit_takes_every_class_and_split(tmp_path: Path) -> None:
 
 
 def _replace(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda root: (root / name).write_bytes(content) and None
+    def replace(root: Path) -> None:
+        (root / name).write_bytes(content)
+
+    return replace
 
 
 def _cut(name: str, by: int) -> Callable[[Path], None]:
