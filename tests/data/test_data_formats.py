@@ -300,7 +300,7 @@ def test_the_files_are_watched_and_their_content_is_noted(tmp_path: Path, source
     root = write_mnist(tmp_path / source) if source == "mnist" else write_svhn(tmp_path / source)
     params = data_params(source=source, path=str(root))
     (tmp_path / "watch").mkdir()
-    source_stage.watch(params, tmp_path / "watch")
+    source_stage.link_files(params, tmp_path / "watch")
     assert {link.name for link in (tmp_path / "watch").iterdir()} == {path.name for path in root.iterdir()}
     first = open_source(params).fingerprint()
     moved = root.rename(tmp_path / "moved")
@@ -310,7 +310,7 @@ def test_the_files_are_watched_and_their_content_is_noted(tmp_path: Path, source
     assert open_source(params).fingerprint() != first
     for path in moved.iterdir():
         path.unlink()
-    source_stage.watch(params, tmp_path / "watch")
+    source_stage.link_files(params, tmp_path / "watch")
     assert not list((tmp_path / "watch").iterdir())
 
 
