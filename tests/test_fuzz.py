@@ -55,8 +55,7 @@ def _odd(kind: str) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     colours = Image.fromarray((shades // 257).astype(np.uint8)).convert("RGB")
-    options: dict[str, Any]
-    image, name, options = {
+    kinds: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
         "grey of 16 bits": (Image.fromarray(shades.astype(np.uint16)), "PNG", {"transparency": 1000}),
         "other byte order": (Image.fromarray(shades.astype(">u2")), "TIFF", {}),
         "floating point": (Image.fromarray((shades / 257).astype(np.float32)), "TIFF", {"exif": exif}),
@@ -71,7 +70,8 @@ def _odd(kind: str) -> bytes:
         "AVIF": (colours, "AVIF", {}),
         "JPEG2000": (colours, "JPEG2000", {}),
         "QOI": (colours, "QOI", {}),
-    }[kind]
+    }
+    image, name, options = kinds[kind]
     return encoded(image, name, **options)
 
 
@@ -130,12 +130,12 @@ json_values = st.recursive(
 @QUICK
 def test_mutated_strokes(key: str, value: object, tmp_path: Path) -> None:
     row = {"frame": [0, 0, 1, 1], "shape": [0.5, 0.5], "colour": [0, 0, 0]}
-    content = {"format": "lpaint.strokes", "version": 1, "family": "bezier", "width": 4, "height": 3}
-    content |= {"ground": [0, 0, 0], "strokes": [row, row]}  # type: ignore[dict-item]
+    content: dict[str, object] = {"format": "lpaint.strokes", "version": 1, "family": "bezier", "width": 4, "height": 3}
+    content |= {"ground": [0, 0, 0], "strokes": [row, row]}
     if key == "row":
-        content["strokes"] = [row, value]  # type: ignore[assignment]
+        content["strokes"] = [row, value]
     else:
-        content[key] = value  # type: ignore[assignment]
+        content[key] = value
     path = tmp_path / "strokes.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     try:

@@ -369,9 +369,9 @@ def test_strokes_are_drawn_again_on_a_crop() -> None:
             centres = (torch.arange(size) + 0.5) / size * 32
             canvas = torch.zeros(1, 3, size, size)
             for top, left, side in frames:
-                places = [((centres - corner) / side).expand(3, -1) for corner in (top, left)]
+                rows, columns = (((centres - corner) / side).expand(3, -1) for corner in (top, left))
                 pitch = torch.full((3, 2), 32 / size / side)
-                alpha = family.rasterise(strokes[i, :, :10], *places, pitch)
+                alpha = family.rasterise(strokes[i, :, :10], rows, columns, pitch)
                 canvas = composite(canvas, alpha[None], strokes[i : i + 1, :, 10:])
             at = [int(corner[i]) * size // 32 for corner in (part.view.top, part.view.left)]
             cut = canvas[0, :, at[0] : at[0] + 16, at[1] : at[1] + 16]

@@ -107,7 +107,7 @@ def _worked_agent(kind: type[Ddpg] = Ddpg, **changes: Any) -> Any:
     compositor = Compositor(FAMILY, lambda size: lambda shape: torch.full((len(shape), size, size), 0.5))
     actor: Any = _ConstantActor(0.4)
     critic: Any = _LinearCritic(2.0, 0.5)
-    agent = kind(_settings(**changes), actor, critic, compositor, None, Compute("cpu", "fp32", 1, False))
+    agent: Any = kind(_settings(**changes), actor, critic, compositor, None, Compute("cpu", "fp32", 1, False))
     with torch.no_grad():
         agent.actor_target.grey.fill_(0.6)
         agent.critic_target.slope.fill_(1.0)
@@ -197,15 +197,15 @@ def test_target_networks_move_by_tau() -> None:
     agent = _worked_agent(tau=0.25)
     actor, critic, slow_actor, slow_critic = agent.actor, agent.critic, agent.actor_target, agent.critic_target
     _update(agent, _Recorder([0, 1], [1.0, 1.0]))
-    assert slow_actor.grey.item() == pytest.approx(0.75 * 0.6 + 0.25 * actor.grey.item(), abs=1e-6)  # type: ignore[operator]
-    assert slow_critic.slope.item() == pytest.approx(0.75 * 1.0 + 0.25 * critic.slope.item(), abs=1e-6)  # type: ignore[operator]
+    assert slow_actor.grey.item() == pytest.approx(0.75 * 0.6 + 0.25 * actor.grey.item(), abs=1e-6)
+    assert slow_critic.slope.item() == pytest.approx(0.75 * 1.0 + 0.25 * critic.slope.item(), abs=1e-6)
 
 
 def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were() -> None:
     agent, replay = _worked_agent(max_gradient_norm=0.01), _Recorder([0, 1], [1.0, 1.0])
     metrics = _update(agent, replay)
     for network, name in ((agent.actor, "actor"), (agent.critic, "critic")):
-        norm = torch.stack([value.grad.square() for value in network.parameters()]).sum().sqrt().item()  # type: ignore[union-attr]
+        norm = torch.stack([value.grad.square() for value in network.parameters()]).sum().sqrt().item()
         assert norm == pytest.approx(0.01, rel=1e-3)
         assert metrics[f"{name}/gradient_norm"] > 0.1
 

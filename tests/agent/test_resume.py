@@ -190,7 +190,8 @@ def test_the_moving_average_is_saved_with_statistics_of_its_own(chain: Path, tmp
     training.agent.actor_target.eval()
     rng = torch.Generator().manual_seed(9)
     batch = load_batch(training.replay.sample_uniformly(256, rng), training.targets)
-    convolution, norm = training.agent.actor_target.trunk[:2]
+    trunk: Any = training.agent.actor_target.trunk
+    convolution, norm = trunk[:2]
     seen = _network_input(batch.obs, batch.target, fraction=batch.step / training.settings.max_steps)
     own = convolution(seen).mean((0, 2, 3))
     spread = convolution(seen).std((0, 2, 3))
@@ -232,7 +233,7 @@ def test_a_training_rolls_back_to_half_the_learning_rates(
     chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = _agent(tiny_params(agent={"on_divergence": "step_back", "checkpoint_every": 4}), chain, tmp_path)
-    spoilt = []
+    spoilt: list[float] = []
 
     def spoil(progress: TrainState) -> None:
         if progress.update == 8 and not spoilt:

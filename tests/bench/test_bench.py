@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ PLAIN = Compute("cpu", "fp32", 1, compile=False)
 
 def test_actions_take_turns_and_warm_ups_do_not_count() -> None:
     order: list[str] = []
-    medians = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, repeats=3, warm_ups=2)
+    medians = interleaved({name: partial(order.append, name) for name in "ab"}, repeats=3, warm_ups=2)
     assert "".join(order) == "ababababab"
     assert set(medians) == {"a", "b"} and min(medians.values()) >= 0
 
@@ -51,12 +52,14 @@ def test_a_report_is_a_table_and_json() -> None:
 
 def _replay(size: int, canvas: int) -> UniformReplay:
     rng = torch.Generator().manual_seed(1)
-    canvases = [torch.randint(0, 256, (size, 3, canvas, canvas), dtype=torch.uint8, generator=rng) for _ in range(2)]
+    obs, next_obs = (
+        torch.randint(0, 256, (size, 3, canvas, canvas), dtype=torch.uint8, generator=rng) for _ in range(2)
+    )
     zero = torch.zeros(size, dtype=torch.int64)
     view = View(torch.randint(40, (size,), generator=rng), zero, zero, zero, zero.bool())
     replay = UniformReplay(size, canvas, (1, 13))
     strokes = torch.rand(size, 1, 13, generator=rng)
-    replay.add(Transitions(*canvases, strokes, view, torch.randint(3, (size,), generator=rng)))
+    replay.add(Transitions(obs, next_obs, strokes, view, torch.randint(3, (size,), generator=rng)))
     return replay
 
 
@@ -70,7 +73,11 @@ def test_the_plain_update_is_the_same_mathematics(renderer: str) -> None:
             rng = torch.Generator().manual_seed(2)
             told = train_step(agent, _replay(30, params.stroke.canvas), targets, rng, 0.5)
         metrics.append({name: float(value) for name, value in told.items()})
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in agent.actor.parameters()]))
+        gradients.append(
+            torch.cat(
+                [parameter.grad.flatten() for parameter in agent.actor.parameters() if parameter.grad is not None]
+            )
+        )
         assert agent.discriminator_trainer is not None
         networks = [agent.actor, agent.critic, agent.discriminator_trainer.gan]
         weights.append([value.detach() for network in networks for value in network.parameters()])

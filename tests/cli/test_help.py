@@ -55,7 +55,7 @@ def test_every_default_in_a_help_text_is_escaped() -> None:
 
 def test_commands_and_options_are_in_panels(show_help) -> None:
     text, painting = show_help(()), show_help(("paint",))
-    panels = ("Painting", "Models", "Training and experiments")
+    panels: tuple[str, ...] = ("Painting", "Models", "Training and experiments")
     assert re.findall(r"╭─ ([\w -]+?) ─", text) == ["Options", *panels]
     assert text.index("│ paint ") < text.index("│ pull ") < text.index("│ bench ") and "│ replay " not in text
     panels = ("Input", "Output", "Strokes", "Size and look", "Time-lapse", "Pixel art", "Model and device", "Messages")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -36,7 +37,7 @@ def test_one_painting_in_every_kind_of_file(lpaint, actor, picture) -> None:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 30 and frames[0].max() < 30
     assert np.abs(frames[-1] / 255 - still).mean() < 0.04
-    gif = Image.open("out.gif")
+    gif: Any = Image.open("out.gif")
     assert gif.n_frames == 30 and gif.info["duration"] == 100 and gif.info["loop"] == 0
     gif.seek(29)
     assert np.abs(np.asarray(gif.convert("RGB"), np.float32) / 255 - still).mean() < 0.05
@@ -49,7 +50,9 @@ def test_webp_is_animated_only_with_animate(lpaint, actor, picture) -> None:
     options = ("--onnx", actor, "--strokes", 8)
     lpaint("paint", picture, *options, "-o", "still.webp")
     lpaint("paint", picture, *options, "-o", "animated.webp", "--animate", "--seconds", 1)
-    assert Image.open("still.webp").n_frames == 1 < Image.open("animated.webp").n_frames
+    still: Any = Image.open("still.webp")
+    animated: Any = Image.open("animated.webp")
+    assert still.n_frames == 1 < animated.n_frames
 
 
 def test_strokes_are_rendered_again_at_any_size(lpaint, actor, picture) -> None:

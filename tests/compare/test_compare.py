@@ -76,7 +76,8 @@ def grid(home: Path) -> Path:
 
 def test_an_estimate_is_a_mean_with_students_interval() -> None:
     # t(0.975, 2) = 4.3027; the deviation of 1, 2, 3 is 1: 4.3027 / sqrt(3).
-    assert Estimate.of([1.0, 2.0, 3.0, None]) == Estimate(2.0, pytest.approx(2.4841, abs=1e-3), 3, 1)
+    interval: Any = pytest.approx(2.4841, abs=1e-3)
+    assert Estimate.of([1.0, 2.0, 3.0, None]) == Estimate(2.0, interval, 3, 1)
     assert Estimate.of([5.0]) == Estimate(5.0, None, 1, 0)
     assert Estimate.of([None, float("nan")]) == Estimate(None, None, 0, 2)
 
@@ -146,7 +147,8 @@ def test_runs_that_an_earlier_version_evaluated_are_ordered_by_their_trainings_v
 def test_a_verdict_needs_an_interval_that_excludes_zero() -> None:
     # Welch: variances of the means 1/3 and 1/3, 4 degrees of freedom: 2.7764 x sqrt(2/3).
     found = Difference.of([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
-    assert found == Difference(-3.0, pytest.approx(2.2669, abs=1e-3)) and found.verdict == "lower"
+    interval: Any = pytest.approx(2.2669, abs=1e-3)
+    assert found == Difference(-3.0, interval) and found.verdict == "lower"
     assert Difference.of([6.0, 5.0, 4.0, None], [1.0, 2.0, 3.0]).verdict == "higher"
     # One seed of three was thrown back: means apart, yet nothing is decided.
     assert Difference.of([0.0134, 0.0127, 0.0356], [0.0110, 0.0112, 0.0113]).verdict == "undecided"

@@ -189,12 +189,12 @@ def test_stage_logs_counts_preview_and_digest(tmp_path: Path, monkeypatch: pytes
 def test_noted_digest_follows_the_archive(tmp_path: Path) -> None:
     out = tmp_path / "data" / "source.json"
     params = data_params(source="celeba", path=str(celeba_zip(tmp_path / "c.zip", [1, 2, 3])))
-    source_stage.note(params, out)
+    source_stage.write_digest(params, out)
     first = out.read_text()
-    source_stage.note(params, out)
+    source_stage.write_digest(params, out)
     assert out.read_text() == first
     celeba_zip(tmp_path / "c.zip", [1, 2, 3, 4])
-    source_stage.note(params, out)
+    source_stage.write_digest(params, out)
     assert out.read_text() != first
 
 
@@ -204,10 +204,10 @@ def test_watched_folder_holds_one_link_to_the_archive_in_use(tmp_path: Path) -> 
     (folder / "README.md").write_text("stays")
     for name in ("a.zip", "b.zip"):
         archive = celeba_zip(tmp_path / name, [1])
-        source_stage.watch(data_params(source="celeba", path=str(archive)), folder)
+        source_stage.link_files(data_params(source="celeba", path=str(archive)), folder)
         assert {path.name for path in folder.iterdir()} == {"README.md", name}
         assert (folder / name).resolve() == archive.resolve()
     archive.unlink()
     for params in (data_params(source="celeba", path=str(archive)), data_params(source="synthetic", limit=3)):
-        source_stage.watch(params, folder)
+        source_stage.link_files(params, folder)
         assert [path.name for path in folder.iterdir()] == ["README.md"]

@@ -1,6 +1,7 @@
 """The whole chain on digits, house numbers and a folder of photographs, in the forms in which they are distributed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ def _folder(root: Path) -> Path:
 
 @pytest.mark.parametrize("source", ["mnist", "svhn", "folder"])
 def test_a_chain_ends_in_an_agent(tmp_path: Path, source: str) -> None:
-    write = {"mnist": write_mnist, "svhn": write_svhn, "folder": _folder}[source]
-    write(tmp_path / "pictures")
+    writers: dict[str, Callable[[Path], object]] = {"mnist": write_mnist, "svhn": write_svhn, "folder": _folder}
+    writers[source](tmp_path / "pictures")
     digits = source != "folder"
     agent: dict[str, Any] = {"updates": 4, "updates_per_round": 4, "validation": {"every": 4, "strokes": 4}}
     run_chain(

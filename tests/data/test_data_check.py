@@ -82,7 +82,7 @@ def test_all_goes_through_worker_processes_where_there_are_many(
     lpaint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspection, "_MAX_SINGLE_PROCESS", 100)
-    monkeypatch.setattr(inspection.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("lpaint.data.inspection.os.cpu_count", lambda: 2)
     write_zip(tmp_path / "a.zip", {f"{i:03d}.jpg": jpeg(i)[: 300 if i == 150 else None] for i in range(160)})
     found = json.loads(lpaint("data", "check", "a.zip", "--json", "--all").out)
     assert found["examined"] == 160 and list(found["bad"]) == ["150.jpg"]
@@ -153,6 +153,6 @@ def test_arrays_in_folders_of_their_own_names_are_recognised_or_named(lpaint, tm
 
 def test_a_lack_of_room_is_a_problem(lpaint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(inspection.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("lpaint.data.inspection.shutil.disk_usage", lambda _: usage)
     outcome = lpaint("data", "check", celeba_zip(tmp_path / "a.zip", range(1, 9)))
     assert outcome.code == 5 and "but the disk has 0.0 GiB free" in outcome.out

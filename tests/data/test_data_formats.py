@@ -176,7 +176,10 @@ def test_a_limit_takes_every_class_and_split(tmp_path: Path) -> None:
 
 
 def _replace(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda root: (root / name).write_bytes(content) and None
+    def replace(root: Path) -> None:
+        (root / name).write_bytes(content)
+
+    return replace
 
 
 def _cut(name: str, by: int) -> Callable[[Path], None]:
@@ -297,7 +300,7 @@ def test_the_files_are_watched_and_their_content_is_noted(tmp_path: Path, source
     root = write_mnist(tmp_path / source) if source == "mnist" else write_svhn(tmp_path / source)
     params = data_params(source=source, path=str(root))
     (tmp_path / "watch").mkdir()
-    source_stage.watch(params, tmp_path / "watch")
+    source_stage.link_files(params, tmp_path / "watch")
     assert {link.name for link in (tmp_path / "watch").iterdir()} == {path.name for path in root.iterdir()}
     first = open_source(params).fingerprint()
     moved = root.rename(tmp_path / "moved")
@@ -307,7 +310,7 @@ def test_the_files_are_watched_and_their_content_is_noted(tmp_path: Path, source
     assert open_source(params).fingerprint() != first
     for path in moved.iterdir():
         path.unlink()
-    source_stage.watch(params, tmp_path / "watch")
+    source_stage.link_files(params, tmp_path / "watch")
     assert not list((tmp_path / "watch").iterdir())
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, multiprocessing
 from lpaint.agent import trainer as agent_trainer
 from lpaint.agent.trainer import AgentTraining
 from lpaint.data.dataset import PreparedData
-from lpaint.replay import PrioritizedReplay, Sample, Transitions, UniformReplay
+from lpaint.replay import PrioritizedReplay, Sample, Transitions, UniformReplay, build_replay
 from lpaint.runtime.params import Params
 from lpaint.strokes import exact_rasteriser, get_family
 from lpaint.tracking import NullTracker
@@ -137,7 +137,7 @@ def _concatenated(parts: list[Any]) -> Any:
 @contextmanager
 def as_if_two() -> Iterator[None]:
     """One process draws, keeps and samples what two ranks would; all that it computes is one process's own."""
-    build = agent_trainer.build_replay
+    build = build_replay
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(agent_trainer, "build_replay", partial(Shards, build))
         patch.setattr(agent_trainer, "generator_state", lambda streams: torch.empty(0))

@@ -7,7 +7,7 @@ import sys
 import types
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL
@@ -51,8 +51,11 @@ def png(depth: int, colour_type: int, row: bytes, width: int, key: tuple[int, ..
     )
 
 
+Order = Literal["<", ">"]
+
+
 def tiff(
-    values: np.ndarray, order: str, sample_format: int, bits: int, photometric: int = 1, raw: bytes = b""
+    values: np.ndarray, order: Order, sample_format: int, bits: int, photometric: int = 1, raw: bytes = b""
 ) -> bytes:
     """A grey TIFF of any number format and byte order ("<" or ">")."""
     height, width = values.shape
@@ -187,7 +190,7 @@ def test_png_with_one_transparent_colour(
         (np.zeros((1, 3), np.float32), 3, 1),
     ],
 )
-def test_deep_grey(values: np.ndarray, sample_format: int, white: float, order: str, tmp_path: Path) -> None:
+def test_deep_grey(values: np.ndarray, sample_format: int, white: float, order: Order, tmp_path: Path) -> None:
     expected = np.clip(np.nan_to_num(values / white, nan=0, posinf=1, neginf=0), 0, 1) * 255
     colour, alpha = both(tiff(values, order, sample_format, values.dtype.itemsize * 8), tmp_path)
     assert alpha is None

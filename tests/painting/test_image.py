@@ -1,6 +1,7 @@
 """Reading every kind of picture, and writing whole files or none."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lpaint.painting.io.outputs import Saving, check_output
 HALF = 128 / 255
 
 
-def _saved(path: Path, image: Image.Image, **options: object) -> Path:
+def _saved(path: Path, image: Image.Image, **options: Any) -> Path:
     image.save(path, **options)
     return path
 

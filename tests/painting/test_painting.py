@@ -140,7 +140,8 @@ def test_window_grows_by_the_overhang_and_stays_in_the_picture() -> None:
 
 
 def test_even_grid_spends_its_steps_and_reports_them() -> None:
-    model, calls = Dabs(), []
+    model = Dabs()
+    calls: list[int] = []
     painting = paint_on_grid(model, _quarters(), 2, 3, calls.append)
     assert calls[-1] == 3 * 2 * (1 + 4) == Plan(divide=2, steps=3).total(model)
     assert _error(painting.snapshots[30][0], _quarters()) < 1e-10
@@ -153,8 +154,8 @@ def test_strokes_are_not_cut_at_tile_edges() -> None:
     rows = {tuple(frame) for frame in painting.strokes[0].frames}
     assert (0.0, 0.0, 0.5, 0.5) in rows or (0.5, 0.5, 0.5, 0.5) in rows
     small, cut = Dabs(bleed=0.25), Dabs(bleed=0.0)
-    painted = [next(iter(paint_on_grid(model, target, 2, 1).snapshots.values())) for model in (small, cut)]
-    assert not np.array_equal(*painted)
+    one, other = (next(iter(paint_on_grid(model, target, 2, 1).snapshots.values())) for model in (small, cut))
+    assert not np.array_equal(one, other)
 
 
 @pytest.fixture(scope="module")

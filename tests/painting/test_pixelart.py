@@ -3,6 +3,7 @@
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_palette_is_found_where_the_colours_are() -> None:
 
 def test_oklab_of_white_grey_and_blue() -> None:
     values = oklab(np.array([[1.0, 1, 1], [0, 0, 0], [0, 0, 1]]))
-    np.testing.assert_allclose(values, [[1, 0, 0], [0, 0, 0], [0.452, -0.032, -0.312]], atol=2e-3)
+    np.testing.assert_allclose(values, np.array([[1, 0, 0], [0, 0, 0], [0.452, -0.032, -0.312]]), atol=2e-3)
 
 
 def test_dithering_mixes_two_colours_to_the_grey_between() -> None:
@@ -95,7 +96,8 @@ def _made(painting: np.ndarray, cells: int, palette: int, dither: bool = False) 
     """Pixel art of a painting's own size, and the seconds of CPU and MiB that it took."""
     tracemalloc.start()
     began = time.process_time()
-    art = pixel_art(painting, cells, palette, *painting.shape[1:], dither)
+    _, height, width = painting.shape
+    art = pixel_art(painting, cells, palette, height, width, dither)
     seconds, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
     return art, seconds, peak
@@ -120,7 +122,12 @@ def test_the_limits_of_cells_and_colours_take_seconds(dither: bool) -> None:
 def test_a_palette_is_fitted_to_a_bounded_number_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = []
     fit = pixelart._k_means
-    monkeypatch.setattr(pixelart, "_k_means", lambda points, *rest: fitted.append(len(points)) or fit(points, *rest))
+
+    def count(points: np.ndarray, *rest: Any) -> np.ndarray:
+        fitted.append(len(points))
+        return fit(points, *rest)
+
+    monkeypatch.setattr(pixelart, "_k_means", count)
     for height, width in ((40, 50), (400, 500)):
         find_palette(_noisy(height, width).reshape(3, -1).T, 8)
     assert 1900 < fitted[0] <= 2000 and 2000 < fitted[1] <= pixelart._MOST_POINTS

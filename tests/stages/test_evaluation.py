@@ -42,7 +42,8 @@ ROOT = Path(__file__).parents[2]
 class FlatPainter:
     """Fills its frame with the target's mean colour, opaque."""
 
-    canvas, bundle, max_steps, zoom, overhang = 8, 1, 1, (1, 2), 0.25
+    zoom: tuple[int, ...] = (1, 2)
+    canvas, bundle, max_steps, overhang = 8, 1, 1, 0.25
     fits_colours, initial_canvas, protocol = False, "black", "search"
 
     def act(self, canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
@@ -166,7 +167,7 @@ def test_figures_are_complete_and_show_the_paintings_that_were_measured(tmp_path
 def test_timelapse_starts_black_ends_in_the_painting_and_holds_it(tmp_path: Path) -> None:
     evaluation = _evaluate(_pictures((200, 200)), [1])
     write_figures(evaluation, FlatPainter(), tmp_path, timelapses=5)
-    timelapse = Image.open(tmp_path / "timelapse_0.webp")
+    timelapse: Any = Image.open(tmp_path / "timelapse_0.webp")
     assert timelapse.n_frames == 2 and timelapse.size == (32, 32)
     frames = []
     for i in range(2):

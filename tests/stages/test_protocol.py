@@ -45,7 +45,8 @@ EPISODE = {"agent": {"zoom": [1], "fit_colours": "never"}, "evaluate": {"protoco
 class Detour:
     """Fills the picture with white at the first step, which harms a dark one, and at the others with the target."""
 
-    canvas, bundle, max_steps, zoom, overhang = 8, 2, 3, (1,), 0.0
+    zoom: tuple[int, ...] = (1,)
+    canvas, bundle, max_steps, overhang = 8, 2, 3, 0.0
     fits_colours, initial_canvas, protocol = False, "black", "episode"
 
     def __init__(self) -> None:
@@ -71,9 +72,10 @@ def _dark(*shades: float) -> np.ndarray:
 
 
 def test_an_episode_lays_every_stroke_in_order_at_its_step() -> None:
-    model, told = Detour(), []
+    model = Detour()
+    told: list[int] = []
     painting = paint(model, _dark(0.1, 0.2), [1, 2, 5, 6], told.append)
-    np.testing.assert_allclose(model.fractions, [[0, 0], [1 / 3, 1 / 3], [2 / 3, 2 / 3]], atol=1e-6)
+    np.testing.assert_allclose(np.array(model.fractions), np.array([[0, 0], [1, 1], [2, 2]]) / 3, atol=1e-6)
     assert told == [2, 4, 6]
     for b, shade in enumerate((0.1, 0.2)):
         colours = [1, 0.8, 0.9 * shade, shade, 0.9 * shade, shade]
@@ -94,13 +96,13 @@ def test_a_budget_beyond_the_episode_goes_on_with_what_helps() -> None:
     model = Detour()
     painting = paint(model, target, [6, 50])
     assert len(painting.strokes[0]) == 6, "no flat stroke helps after the best flat one"
+
     # A canvas left worse than it could be: the last stroke of the episode is not the best one.
-    model.act = lambda canvas, target, fraction: (
-        np.where(  # type: ignore[method-assign]
-            np.arange(13) < 10, 0.5, 0.3 * canvas.mean() + 0.7 * target.mean()
-        ).astype(np.float32)
-        * np.ones((1, 2, 1), np.float32)
-    )
+    def act(canvas: np.ndarray, target: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+        colour = 0.3 * canvas.mean() + 0.7 * target.mean()
+        return np.tile(np.where(np.arange(13) < 10, 0.5, colour).astype(np.float32), (1, 2, 1))
+
+    model.act = act  # type: ignore[method-assign]
     painting = paint(model, target, [6, 50])
     errors = [np.square(painting.snapshots[budget] - target).mean() for budget in (6, 50)]
     assert 6 < len(painting.strokes[0]) <= 50 and errors[1] < errors[0]

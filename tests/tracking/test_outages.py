@@ -9,21 +9,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Run
 
+from lpaint import tracking
 from lpaint.errors import DataError
 from lpaint.runtime.provenance import find_producing_run, record_output
-from lpaint.tracking import JsonlTracker, MlflowTracker, start_run
+from lpaint.tracking import MlflowTracker
 from lpaint.tracking.import_runs import import_runs
 from tests.helpers.commands import Outcome
 from tests.helpers.tiny import ROOT, tiny_params, write_params
 
 PICTURE = np.full((4, 4, 3), 200, np.uint8)
+# Which tracker it yields depends on the parameters.
+start_run: Callable[..., AbstractContextManager[Any]] = tracking.start_run
 
 
 @pytest.fixture(scope="module")
@@ -460,7 +465,6 @@ def test_training_continues_where_nothing_can_be_spooled(
     fault: str,
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(disk))
-    tracker: MlflowTracker | JsonlTracker
     with start_run("train_agent", tiny_params(base={"tracking": kind})) as tracker:
         _log(tracker, range(5))
         if kind == "mlflow":

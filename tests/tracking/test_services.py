@@ -155,8 +155,8 @@ def test_four_stages_lose_nothing_when_the_server_is_stopped_and_started_again(
     one = np.ones((3, 2), np.float32)
     np.testing.assert_array_equal(model.predict({"a": one, "b": 2 * one})["sum"], 3 * one)
 
-    told = lpaint("compare", "--tracking-uri", services.uri, "--format", "json")
-    assert told.code == 0 and f"{STAGES} trainings in 1 group" in told.out, told.err
+    outcome = lpaint("compare", "--tracking-uri", services.uri, "--format", "json")
+    assert outcome.code == 0 and f"{STAGES} trainings in 1 group" in outcome.out, outcome.err
     assert lpaint("promote", "--tracking-uri", services.uri).out.startswith("version ")
     assert lpaint("pull", "champion", "-o", tmp_path / "champion.onnx").code == 0
     assert (tmp_path / "champion.onnx").read_bytes()

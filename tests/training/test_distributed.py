@@ -149,7 +149,8 @@ def _talk() -> list[Any]:
     told = distributed.scatter_state(state, torch.device("cpu"))
     assert told is not None
     assert distributed.broadcast({"mine": distributed.rank()}) == {"mine": 0}
-    for misfit in ({"common": 1}, {"ranks": [{}]}):
+    misfits: tuple[dict[str, Any], ...] = ({"common": 1}, {"ranks": [{}]})
+    for misfit in misfits:
         if distributed.is_main():
             with pytest.raises(MisfitError, match="processes, and these are 2"):
                 distributed.scatter_state(misfit, torch.device("cpu"))

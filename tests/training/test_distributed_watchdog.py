@@ -47,7 +47,7 @@ def test_between_gpus_torch_only_notes_errors_and_between_cpus_nothing_is_set(mo
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A store of two ranks, of which this process is rank 0, and rank 1 its parent."""
-    found = dist.HashStore()
+    found = dist.HashStore()  # type: ignore[attr-defined]
     for number, process in enumerate((os.getpid(), os.getppid())):
         found.set(f"lpaint/rank{number}", f"{platform.node()} {process}")
     monkeypatch.setattr(session, "world_size", lambda: 2)

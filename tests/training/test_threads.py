@@ -45,7 +45,7 @@ def test_gradients_are_torchs_own(monkeypatch: pytest.MonkeyPatch, groups: int, 
     monkeypatch.setattr(threads, "_MIN_WORK", part)
     share_cores(2)
     mine = _gradients(groups, transposed)
-    monkeypatch.setattr(threads.torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     for gradient, expected in zip(mine, _gradients(groups, transposed), strict=True):
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-3)
 
@@ -142,8 +142,8 @@ def test_the_monitor_throttles_while_the_process_queues(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(threads, "Throttle", Recorded)
     monkeypatch.setattr(threads, "queueing_seconds", lambda: next(queued))
-    monkeypatch.setattr(threads.time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(threads.time, "sleep", lambda _: None)
+    monkeypatch.setattr("lpaint.training.threads.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("lpaint.training.threads.time.sleep", lambda _: None)
     with pytest.raises(StopIteration):  # the numbers come to an end
         threads._monitor()
     assert told == ["on", "off", "on"]
