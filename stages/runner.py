@@ -57,7 +57,7 @@ def report_errors(name: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             where = f"{error.filename}: " if error.filename else ""
-            advice = "make room or mend the permissions, then run the same again"
+            advice = "free disk space or fix the permissions, then run the same command again"
             _exit(f"error: {name}: {where}{error.strerror}; {advice}", ExitCode.SOME_FAILED)
         notify(traceback.format_exc().rstrip())
         _exit(f"error: {name}: this is a bug in lpaint; please report the above", ExitCode.UNEXPECTED)
