@@ -142,48 +142,48 @@ def test_resumed_ranks_end_with_the_weights_of_unbroken_ones(chain: Path, tmp_pa
     assert first.shape == second.shape and not torch.equal(first, second)
 
 
-def _talk() -> list[Any]:
-    """What two ranks tell each other; the second ends by an error that the first knows nothing of."""
-    mine = torch.tensor([[1.0, 4.0], [2.0, 9.0]][distributed.rank()])
-    state = {"common": mine, "ranks": [{"for": 0}, {"for": 1}]} if distributed.is_main() else None
-    told = distributed.scatter_state(state, torch.device("cpu"))
-    assert told is not None
+def _communicate() -> list[Any]:
+    """Use every collective on two ranks; then rank 1 fails while rank 0 waits for it."""
+    part = torch.tensor([[1.0, 4.0], [2.0, 9.0]][distributed.rank()])
+    state = {"common": part, "ranks": [{"for": 0}, {"for": 1}]} if distributed.is_main() else None
+    received = distributed.scatter_state(state, torch.device("cpu"))
+    assert received is not None
     assert distributed.broadcast({"mine": distributed.rank()}) == {"mine": 0}
     misfits: tuple[dict[str, Any], ...] = ({"common": 1}, {"ranks": [{}]})
     for misfit in misfits:
         if distributed.is_main():
             with pytest.raises(MisfitError, match="processes, and these are 2"):
                 distributed.scatter_state(misfit, torch.device("cpu"))
-    with pytest.raises(ParamsError) as odd:
+    with pytest.raises(ParamsError) as uneven:
         distributed.per_rank(5, "agent.batch_size")
-    strange = ""
+    unequal = ""
     try:
         distributed.check_equal({"seed": 0, "data": ["a", "b"][distributed.rank()]})
     except TrainingError as error:
-        strange = str(error)
+        unequal = str(error)
     torch.save(
         [
-            distributed.all_reduce_std(mine),
-            distributed.all_reduce_max(mine),
-            distributed.all_reduce_mean(mine),
-            distributed.all_gather(mine),
-            distributed.average_gradients([mine, mine[:1]]),
+            distributed.all_reduce_std(part),
+            distributed.all_reduce_max(part),
+            distributed.all_reduce_mean(part),
+            distributed.all_gather(part),
+            distributed.average_gradients([part, part[:1]]),
             distributed.gather_states({"rank": distributed.rank()}),
-            told,
-            str(odd.value),
-            strange,
+            received,
+            str(uneven.value),
+            unequal,
         ],
         f"{os.environ['OUT']}/{distributed.rank()}.pt",
     )
     if not distributed.is_main():
         raise DataError("picture 7: is damaged; delete it")
-    distributed.all_reduce_mean(mine)
+    distributed.all_reduce_mean(part)
     raise AssertionError("the other rank is gone")
 
 
-def test_ranks_tell_each_other_what_one_process_would_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collectives_give_what_one_process_would_compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUT", str(tmp_path))
-    first, second = in_ranks(2, tmp_path / "ends", _talk)
+    first, second = in_ranks(2, tmp_path / "ends", _communicate)
     assert "picture 7: is damaged" in second
     assert first.strip().endswith("SystemExit: 5"), "the first ends with the second's code and no word"
     both = torch.tensor([1.0, 4.0, 2.0, 9.0])
@@ -199,7 +199,7 @@ def test_ranks_tell_each_other_what_one_process_would_know(tmp_path: Path, monke
     assert found[8].startswith("rank 1 was given another data than rank 0; give every machine the same params.yaml")
 
 
-def test_one_process_is_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with distributed.process_group() as leads:
         assert leads and distributed.world_size() == 1 and not dist.is_initialized()

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lpaint.errors import ParamsError
+from lpaint.errors import ParamsError, one_line
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -355,8 +355,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     except FileNotFoundError:
         raise ParamsError(f"{path}: there is no such file; run this in the root of an lpaint repository") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ParamsError(f"{path}: cannot be read as YAML ({reason}); correct the file") from None
+        raise ParamsError(f"{path}: cannot be read as YAML ({one_line(error)}); correct the file") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: holds no sections; it must have base, data, stroke, renderer, agent, ...")
     return parse_params(values, str(path))

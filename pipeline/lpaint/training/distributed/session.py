@@ -103,7 +103,7 @@ def _join(backend: str, timeout: timedelta) -> Any:
     except (RuntimeError, ValueError) as error:
         reason = one_line(str(error).splitlines()[0])
         raise TrainingError(
-            f"the processes did not find each other ({reason}); start them by torchrun, as many as it is told"
+            f"the processes did not find each other ({reason}); start as many as torchrun expects"
         ) from None
     return store
 
