@@ -45,3 +45,10 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_of_the_code_that_pages_name_are_there(page: Path) -> None:
+    for name in re.findall(r"[\w/]+/\w+\.py", page.read_text(encoding="utf-8")):
+        placeholder = name.endswith("/NAME.py")
+        assert placeholder or (ROOT / name).exists() or (ROOT / "pipeline/lpaint" / name).exists(), name
