@@ -175,7 +175,7 @@ def test_of_two_processes_with_one_training_the_second_waits(
         with open_checkpoints("train_agent", {"seed": 0}) as resume:
             assert done.is_set(), "not before the other has ended"
             resume.save({"step": 1})
-        expected = f"train_agent: process {other.pid} is running this very training; waiting for it to end"
+        expected = f"train_agent: process {other.pid} is running the same training; waiting for it to end"
         assert capsys.readouterr().err.strip() == expected
     finally:
         done.set()

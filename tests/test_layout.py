@@ -1,4 +1,4 @@
-"""The house's rules that a machine can check: what each stage depends on, and which room may know which."""
+"""Rules of the layout: what each stage depends on, and which package may import which."""
 
 import ast
 import re

@@ -528,7 +528,7 @@ def test_rejected_events_are_skipped_and_reported_once(server: Server, capsys: p
     run = server.run(tracker.run_id)
     assert run.info.status == "FINISHED" and run.data.metrics == {"good": 2}
     err = capsys.readouterr().err.splitlines()
-    assert len(err) == 2 and "bad!name%" in err[0] and "is no ONNX model" in err[1]
+    assert len(err) == 2 and "bad!name%" in err[0] and "is not an ONNX model" in err[1]
 
 
 def test_store_is_tried_with_exponential_backoff(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def test_model_that_cannot_be_logged_fails_no_run(
         tracker.for_run(agent.run_id).log_onnx_model(tmp_path / "missing.onnx", "actor", register=True)
     assert [_run(each.run_id).info.status for each in (agent, tracker)] == ["FINISHED", "FINISHED"]
     err = capsys.readouterr().err
-    assert err == f"warning: {tmp_path}/missing.onnx is left out: it is missing\n"
+    assert err == f"warning: {tmp_path}/missing.onnx was not logged: it is missing\n"
 
 
 def test_results_are_added_to_a_finished_run(root: Path) -> None:

@@ -152,7 +152,7 @@ def _communicate() -> list[Any]:
     misfits: tuple[dict[str, Any], ...] = ({"common": 1}, {"ranks": [{}]})
     for misfit in misfits:
         if distributed.is_main():
-            with pytest.raises(MisfitError, match="processes, and these are 2"):
+            with pytest.raises(MisfitError, match="processes, and 2 are running"):
                 distributed.scatter_state(misfit, torch.device("cpu"))
     with pytest.raises(ParamsError) as uneven:
         distributed.per_rank(5, "agent.batch_size")
@@ -196,7 +196,7 @@ def test_collectives_give_what_one_process_would_compute(tmp_path: Path, monkeyp
         assert found[6]["common"].tolist() == [1, 4] and found[6]["own"] == {"for": rank}
         assert found[7] == "agent.batch_size: 5 cannot be shared evenly by 2 processes; make it a multiple of 2"
         assert bool(found[8]) == (rank == 1)
-    assert found[8].startswith("rank 1 was given another data than rank 0; give every machine the same params.yaml")
+    assert found[8].startswith("rank 1 has another data than rank 0; give every machine the same params.yaml")
 
 
 def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,12 +113,12 @@ def test_a_rank_that_waits_for_the_gpu_is_ended_with_the_first_code_and_one_sent
 ) -> None:
     asked: list[int] = []
 
-    def claim_exit(code: int) -> tuple[int, bool]:
+    def register_exit(code: int) -> tuple[int, bool]:
         asked.append(code)
         return claimed
 
     results = iter([None, None, sentence])
-    dog = Watchdog(lambda: next(results), claim_exit)
+    dog = Watchdog(lambda: next(results), register_exit)
     dog.start()
     dog.join(10)
     assert ended == ["abort", claimed[0]] and asked == [ExitCode.SOME_FAILED]

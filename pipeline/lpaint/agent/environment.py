@@ -29,7 +29,7 @@ class Compositor:
         family: the strokes' family.
         rasterisers: side of a canvas in pixels -> what draws shapes on it, exactly or by a neural renderer.
         fit_colours: where the least-squares colour of a shape replaces the actor's (``strokes.fit_colour``):
-            ``rollouts``: in ``step``; ``always``: in ``predict``, too; else nowhere.
+            ``rollouts``: in ``step``; ``always``: in ``predict``, too; ``never`` and ``painting``: not in training.
     """
 
     def __init__(

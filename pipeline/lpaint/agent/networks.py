@@ -26,7 +26,7 @@ class Actor(nn.Module):
         head: ``pooled``, a linear layer on the mean of the last features (as published); or ``attention``, with which
             each stroke attends to places of its own (see ``_AttentionHead``).
         blocks: blocks per stage (2 as published: a ResNet-18).
-        norm: ``batch`` (as published); or ``layer`` (Ba et al. 2016, over channels and places), with which noise on
+        norm: ``batch`` (as published); or ``layer`` (Ba et al. 2016, over channels and positions), with which noise on
             the weights has the same effect in every layer.
         counts_steps: whether the step fraction is an input; False replaces it by 0. With ``agent.discount`` 0 the best
             strokes do not depend on the step, and the search nearly always paints at step 0.

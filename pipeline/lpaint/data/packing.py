@@ -1,8 +1,9 @@
 """Parallel decoding into one packed file; a crash at any moment loses only seconds of work.
 
-Workers decode entry n into slot n of the file. Unreadable entries leave gaps, which this process closes in order, so
-that the good images so far are contiguous. Every few seconds the file is flushed to the disk, and then the journal
-records the progress. After a crash later entries are decoded again, so the result equals that of an uninterrupted run.
+Workers decode entry n into slot n of the file. Unreadable entries leave gaps. This process moves later images up to
+fill them, in order, so that the good images so far are contiguous. Every few seconds the file is flushed to the disk,
+and then the journal records the progress. After a crash later entries are decoded again, so the result equals that of
+an uninterrupted run.
 """
 
 import hashlib
@@ -57,7 +58,8 @@ def pack(data: "Data", source: Source, names: Sequence[str], folder: Path, progr
         return _Packer(data, source, names, folder).run(progress)
     except BrokenProcessPool:
         raise DataError(
-            "data: a decoding process died, perhaps of too little memory; lower data.workers and run it again to resume"
+            "data: a decoding process ended, perhaps because memory ran out; lower data.workers, then run it again to "
+            "resume"
         ) from None
     except OSError as error:
         raise DataError(

@@ -72,6 +72,7 @@ class OnnxPainter:
         self.fits_colours = spec.fit_colours != "never"
         self.initial_canvas = spec.initial_canvas
         try:
+            # The key is older than the name.
             self.overhang = float(self.metadata["reach"])
             self.parameters = int(self.metadata["stroke_parameters"])
             rasteriser, self._outline_model = (

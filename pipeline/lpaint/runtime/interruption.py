@@ -44,7 +44,7 @@ def defer_signals(message: str) -> Iterator[Interruption]:
     nothing.
 
     Args:
-        message: what happens after the first signal, written to stderr; empty = another process reports it.
+        message: what happens after the first signal, written to stderr; empty = print nothing.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -67,8 +67,8 @@ def defer_signals(message: str) -> Iterator[Interruption]:
 def interrupt_on_signals() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into KeyboardInterrupt, as for Ctrl-C, so that partial outputs are removed.
 
-    During the cleanup further signals are ignored, and an exception that replaced the KeyboardInterrupt is replaced by
-    it again. In other threads than the main one this does nothing.
+    During the cleanup further signals are ignored. If the cleanup raises another exception, KeyboardInterrupt is raised
+    in its place. Outside the main thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

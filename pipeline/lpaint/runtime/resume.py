@@ -42,7 +42,7 @@ def resume_folder(stage: str, key: dict[str, Any], work: str = "training", is_ma
     with directory.with_suffix(".lock").open("a+") as lock:
         if not lock_file(lock, wait=False):
             lock.seek(0)
-            notify(f"{stage}: process {lock.read().strip()} is running this very {work}; waiting for it to end")
+            notify(f"{stage}: process {lock.read().strip()} is running the same {work}; waiting for it to end")
             lock_file(lock)
             # The other process removed the folder when it ended.
             directory.mkdir(parents=True, exist_ok=True)

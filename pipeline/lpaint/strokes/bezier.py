@@ -47,7 +47,7 @@ class Bezier(StrokeFamily):
       resolution.
     - There are no scallops between circles.
 
-    In the gradient the position of the last covering disc is a constant. If pixels are not square in frame coordinates,
+    No gradient flows through the position of the last covering disc. If pixels are not square in frame coordinates,
     the edge is as soft as for a square pixel of the same area.
     """
 
@@ -196,7 +196,8 @@ def sweep(shape: Tensor, places: Tensor) -> Sweep:
 def curve_outline(shape: Tensor) -> Tensor:
     """Closed chains [N, S, 4, 2] around curves [N, 8 or more]: one side, the far end, the other side, the near end.
 
-    Where a curve bends more tightly than its radius the inner side crosses itself; the nonzero rule fills that too.
+    Where a curve bends more tightly than its radius the inner side crosses itself. The SVG fill rule ``nonzero`` fills
+    that too.
     """
     at = sweep(shape, torch.linspace(0, 1, _SIDE + 1, device=shape.device))
     left, right = (at.centre + at.radius[..., None] * (at.ahead + side * at.aside) for side in (1, -1))

@@ -82,7 +82,7 @@ class StoreConnection:
         self._next = 0.0
 
     def client(self) -> Any:
-        """A client of the store, which has just passed the availability check; takes a few seconds at most.
+        """Check that the store answers, then return a client of it; takes a few seconds at most.
 
         Raises:
             StoreUnavailableError: the last call failed, and its delay has not passed.
@@ -96,7 +96,10 @@ class StoreConnection:
         return self._client
 
     def find_run(self, run_id: str) -> str | None:
-        """The id of an active run, found by its id in MLflow or in its file; None if there is none."""
+        """The id in MLflow of an active run; None if there is none.
+
+        A run that was logged to a file has another id there, which is found too.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
@@ -142,7 +145,7 @@ def connect(uri: str | None = None) -> tuple[Any, str]:
     chosen = uri or named or _own_store_uri()
     mlflow.set_tracking_uri(chosen)
     if not named:
-        # mlflow.set_tracking_uri sets the variable too, and the next run would take it for the user's choice.
+        # mlflow.set_tracking_uri sets the variable too, and the next run would think that the user set it.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     with _migration_lock(), _empty_database_on_error(_sqlite_file(chosen)):
         if not (uri or named):

@@ -1,8 +1,8 @@
 """Writing events to MLflow: single ones, or the contents of a run file.
 
 Writing an event twice is harmless: MLflow stores a metric of the same name, step, time and value once, known parameters
-are skipped, and tags and artifacts are overwritten. Images with a step and models are exceptions: MLflow has one twice
-if a process is killed between writing and recording it.
+are skipped, and tags and artifacts are overwritten. Images that have a step, and models, are exceptions: they
+appear twice if the process is killed after writing them and before recording that.
 """
 
 import time
@@ -23,7 +23,7 @@ class RejectedError(Exception):
     """MLflow rejects ``what`` for good: trying again will not help."""
 
     def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what} is left out: {why}")
+        super().__init__(f"{what} was not logged: {why}")
         self.what = what
 
 
@@ -219,7 +219,7 @@ def _add_model(run_id: str, event: Event, path: Payload | None) -> None:
     try:
         model = onnx.load(str(path))
     except DecodeError:
-        raise RejectedError(str(path), "it is no ONNX model") from None
+        raise RejectedError(str(path), "it is not an ONNX model") from None
     # mlflow.onnx.log_model needs an active run, whose status and end time it would change. This does not.
     Model.log(
         artifact_path=None,

@@ -70,7 +70,7 @@ class CheckpointManager:
             full = not shutil.disk_usage(self.directory if self.directory.exists() else Path()).free
             reason = "the disk is full" if full else _first_sentence(error)
             raise TrainingError(
-                f"{self.directory}: no checkpoint can be written there ({reason}); make room or mend the folder"
+                f"{self.directory}: no checkpoint can be written there ({reason}); make room or repair the folder"
             ) from None
 
     def restore(self, load: Callable[[dict[str, Any]], object]) -> bool:

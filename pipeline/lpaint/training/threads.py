@@ -3,7 +3,8 @@
 Two kinds of spinning make a training many times slower on a busy machine:
 
 - oneDNN's weight gradient of a convolution has several barriers for each image, which spin until the last thread
-  arrives. ``share_cores`` computes this gradient with one thread; a large one in parts of the batch, a thread each.
+  arrives. ``share_cores`` computes this gradient with one thread, or splits a large one over the batch, one
+  thread for each part.
 - libgomp's barriers spin for milliseconds. This is fastest while cores are free, because waking a thread takes longer
   than most waits. libgomp spins for microseconds only if it manages more threads than there are cores. ``share_cores``
   starts a monitor thread that adds sleeping threads while this process waits for cores.
@@ -32,8 +33,8 @@ _MIN_WORK = 1 << 27
 _INTERVAL = 0.2
 # The machine is busy above this waiting time for cores, in seconds per second, summed over all threads.
 _BUSY = 0.2
-# Measurements after which the throttle is switched off for a trial. Throttled threads wait behind each other even on a
-# free machine, so only spinning threads show whether other processes compete.
+# Measurements after which the throttle is switched off for a trial. With the throttle on, threads wait for cores
+# even on a free machine. So only with the throttle off can the monitor see whether other processes compete.
 _TRIAL_INTERVAL = 25
 
 
@@ -79,7 +80,7 @@ class Throttle:
 
 
 def queueing_seconds() -> float:
-    """Seconds that this process's other threads were ready to run but had no core; 0 if the system does not say."""
+    """Seconds that this process's other threads have waited for a core so far; 0 if the system does not report it."""
     total, current = 0, str(threading.get_native_id())
     for task in Path("/proc/self/task").glob("*/schedstat"):
         if task.parent.name == current:

@@ -12,8 +12,8 @@ import numpy as np
 from lpaint.painting.engine.colour import gains
 from lpaint.painting.engine.geometry import Box, pixel_coordinates
 
-# Expected gain of a tile before its first proposal, and the least of any tile: at first every tile is worth a proposal,
-# later those whose proposals gained most.
+# Expected gain of a tile as a share of its error. Before the first proposal it is high, so that every tile is tried.
+# It never falls below the least, so that no tile is given up.
 _INITIAL_EXPECTED_GAIN, _MIN_EXPECTED_GAIN = 1.0, 1e-3
 # A tile's proposals are stale once this share of its pixels is painted on.
 _STALE_COVERAGE = 0.002
@@ -106,8 +106,9 @@ class CandidatePool:
         A lazy greedy search (Minoux 1978): the largest stored gain is computed again on the current canvas, until the
         largest one stays the largest. The search is exact where gains only fall while other strokes are painted. Here
         most do, but a gain can rise: a dark stroke gains more once a light one lies beneath it. A stored gain that is
-        too small is corrected only when its turn comes or when the model proposes anew. So the result is the best of
-        the candidates that were computed again, with its gain on the current canvas; 0 where none of them helps.
+        too small is corrected only when it is the largest or when the model proposes for its tile again. So the result
+        is the best of the candidates that were computed again, with its gain on the current canvas; 0 where none of
+        them helps.
         """
         while True:
             flat = int(self.gains.argmax())

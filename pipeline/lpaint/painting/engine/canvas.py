@@ -14,7 +14,7 @@ from lpaint.painting.engine.geometry import Box, corner_and_sides, paint_windows
 from lpaint.painting.engine.resample import resize
 from lpaint.painting.engine.types import COLOUR, PaintingModel, SearchResult, Strokes
 
-# The gain of a stroke of many more pixels than this is first tested on about so many of them.
+# A stroke with many more pixels than this is first tested on about this many of them.
 _PREVIEW_PIXELS = 2048
 
 

@@ -12,13 +12,13 @@ from lpaint.painting.engine.types import COLOUR, PaintingModel, SearchResult
 EFFORT = 8
 # Candidates for a large picture are compared on every n-th pixel, of which this many remain on the longer side.
 _RASTER_SIDE = 256
-# A tile has at least this many pixels of the raster on its shorter side, and the finest scale is at least this one.
+# The search adds scales up to this one, as long as a tile keeps this many pixels of the raster on its shorter side.
 _MIN_TILE, _FINEST_SCALE = 4, 64
 # Tiles for which strokes are proposed in one call of the model.
 _PROPOSAL_BATCH = 128
-# With an effort above 1, only strokes whose gain is at least this share of the best gain are painted in a round, ...
+# With an effort above 1, a round paints only strokes whose gain is at least this share of the best gain.
 _MIN_GAIN_SHARE = 0.7
-# ... and a round ends after one stroke for every so many tiles.
+# A round paints one stroke for every so many tiles, or one bundle if that is more.
 _TILES_PER_STROKE = 4
 # A picture is finished once this many tiles in a row had no stroke that helps.
 _MAX_FAILED_TILES = 256
@@ -111,7 +111,8 @@ def paint_on_grid(
 
     The published way (Huang et al. 2019, section 4.4), except that strokes are not cut at the tiles' edges, each step
     sees what its neighbours painted, and a stroke that would raise the error is left out. The last holds for a model
-    that paints by episode, too: a tile does not start bare, as episodes do, and on tiles its strokes often harm.
+    that paints by episode, too: a tile does not start bare, as episodes do, and its strokes there often raise the
+    error.
 
     Args:
         model: the trained model.

@@ -1,9 +1,9 @@
 """Collective calls between the ranks of a training. With one rank every function returns its input.
 
-The gradient of a mean over the batch is the mean of the ranks' gradients. Terms of a loss that are no such mean
-(statistics of batch norm, distances within a batch) need the collectives here, which are differentiable: the backward
-pass of a sum over ranks sums the gradients of all ranks. With ``average_gradients`` the result is the gradient of the
-whole batch.
+The gradient of a mean over the batch is the mean of the ranks' gradients. Terms of a loss that are not means over the
+batch (statistics of batch norm, distances within a batch) need the collectives here, which are differentiable: the
+backward pass of a sum over ranks sums the gradients of all ranks. With ``average_gradients`` the result is the gradient
+of the whole batch.
 
 All ranks make the same calls in the same order. A call raises ``LostRankError`` if another rank no longer answers.
 """
@@ -138,7 +138,7 @@ def scatter_state(state: dict[str, Any] | None, device: torch.device) -> dict[st
     """
     parts = state.get("ranks", []) if state is not None and is_main() else []
     if state is not None and is_main() and len(parts) != world_size():
-        raise MisfitError(f"it is of {len(parts)} processes, and these are {world_size()}")
+        raise MisfitError(f"it was saved by {len(parts)} processes, and {world_size()} are running")
     if world_size() == 1:
         return None if state is None else {**state, "own": parts[0]}
     common: list[Any] = [None]
@@ -176,7 +176,7 @@ def check_equal(values: dict[str, Any]) -> None:
     for name, text in texts.items():
         if text != expected[name]:
             raise TrainingError(
-                f"rank {rank()} was given another {name} than rank 0; "
+                f"rank {rank()} has another {name} than rank 0; "
                 "give every machine the same params.yaml, the same data and the same kind of device"
             )
 

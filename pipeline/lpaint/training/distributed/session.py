@@ -49,7 +49,7 @@ def process_group() -> Iterator[bool]:
     watchdog = None
     if "nccl" in backend:
         local = _local_ranks(store)
-        watchdog = Watchdog(lambda: _find_lost_rank(store, local), lambda code: _claim_exit(store, code))
+        watchdog = Watchdog(lambda: _find_lost_rank(store, local), lambda code: _register_exit(store, code))
         watchdog.start()
     try:
         yield is_main()
@@ -109,7 +109,11 @@ def _join(backend: str, timeout: timedelta) -> Any:
 
 
 def _final_error(store: Any, error: BaseException) -> BaseException:
-    """The error with which this rank ends: ``error``, its cause, or SystemExit if another rank has reported."""
+    """The exception with which this rank ends.
+
+    SystemExit if another rank has reported its own error first; a TrainingError if ``error`` only follows from a killed
+    rank; else ``error``.
+    """
     # A signal from the process that ends all ranks must not interrupt this rank's message.
     for number in (signal.SIGINT, signal.SIGTERM, *HANGUP):
         signal.signal(number, signal.SIG_IGN)
@@ -117,15 +121,15 @@ def _final_error(store: Any, error: BaseException) -> BaseException:
         if isinstance(error, LostRankError | KeyboardInterrupt):
             killed = _wait_for_killed_rank(store, _AGENT_DELAY if isinstance(error, LostRankError) else 0.0)
             error = TrainingError(killed) if killed else error
-        code, reports = _claim_exit(store, _exit_code(error))
+        code, reports = _register_exit(store, _exit_code(error))
     except RuntimeError:
         # The store is gone, so torchrun has ended.
         return error
     return error if reports else SystemExit(code)
 
 
-def _claim_exit(store: Any, code: int) -> tuple[int, bool]:
-    """The exit code of the first rank that fails, and whether that is this rank, which then reports the error."""
+def _register_exit(store: Any, code: int) -> tuple[int, bool]:
+    """Record this rank's exit code unless another rank was first; returns the recorded code, and whether it is ours."""
     entry = f"{rank()} {code}"
     first = store.compare_set(_EXIT_KEY, "", entry).decode()
     return int(first.split()[1]), first == entry

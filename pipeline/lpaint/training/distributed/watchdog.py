@@ -35,17 +35,17 @@ class Watchdog(threading.Thread):
 
     Args:
         check: returns a message on a lost rank, "" if another rank reports its own end, None if all is well.
-        claim_exit: takes the exit code with which this rank wants to end. Returns the exit code to end with, and
-            whether this rank prints the message.
+        register_exit: records this rank's exit code unless another rank was first. Returns the recorded code, and
+            whether it is this rank's, which then prints the message.
 
     Attributes:
         problem: what ``check`` found; None as long as all is well.
     """
 
-    def __init__(self, check: Callable[[], str | None], claim_exit: Callable[[int], tuple[int, bool]]) -> None:
+    def __init__(self, check: Callable[[], str | None], register_exit: Callable[[int], tuple[int, bool]]) -> None:
         super().__init__(name="lpaint-ranks", daemon=True)
         self.problem: str | None = None
-        self._check, self._claim_exit = check, claim_exit
+        self._check, self._register_exit = check, register_exit
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -66,7 +66,7 @@ class Watchdog(threading.Thread):
 
     def _end_process(self, message: str) -> None:
         try:
-            code, reports = self._claim_exit(ExitCode.SOME_FAILED)
+            code, reports = self._register_exit(ExitCode.SOME_FAILED)
         except RuntimeError:
             # The store is gone, so torchrun has ended.
             code, reports = ExitCode.SOME_FAILED, True
