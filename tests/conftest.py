@@ -17,7 +17,15 @@ from tests.helpers.commands import Outcome
 TESTS = Path(__file__).parent
 # The base install has no torch. It runs these tests alone, with the model of an earlier version.
 TORCH = importlib.util.find_spec("torch") is not None
-LIGHT = {"painting", "images", "cli/test_paint_command.py", "test_api.py", "test_fuzz.py", "test_light.py"}
+LIGHT = {
+    "painting",
+    "images",
+    "cli/test_help.py",
+    "cli/test_paint_command.py",
+    "test_api.py",
+    "test_fuzz.py",
+    "test_light.py",
+}
 NOT_LIGHT = {"painting/test_svg.py"}
 # Tests of terminals, devices and drivers of Linux, and of signals that Windows lacks.
 LINUX = {"painting/test_gpu.py", "painting/test_painting_files.py", "test_light.py"}
