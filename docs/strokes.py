@@ -23,11 +23,12 @@ ROOT = Path(__file__).parents[1]
 SHOWN = 8
 INTRODUCTION = """# Stroke families
 
-A stroke is a shape and a colour. The shape is a list of numbers in 0..1; they are coordinates in the unit square of a
-frame. `stroke.family` in `params.yaml` selects the family for the agent's action, the input of the neural renderer, the
-exported model and the painting. `lpaint strokes` prints this list.
+A stroke is a shape and a colour. The shape is a list of numbers in 0..1. They are coordinates in a *frame*: the whole
+picture, or the tile for which the stroke was proposed. A *family* is a brush: the meaning of these numbers, and how the
+stroke is drawn. `stroke.family` in `params.yaml` selects the family for the agent's action, the input of the neural
+renderer, the exported model and the painting. `lpaint strokes` prints this list.
 
-Each sheet shows random strokes. Above: drawn exactly at 128 px. Below: drawn by a neural renderer at 64 px, after
+Each picture shows random strokes. Above: drawn exactly at 128 px. Below: drawn by a neural renderer at 64 px, after
 {updates} updates. `python docs/strokes.py` makes this page. One test checks the same contract for every family: range,
 resolution, bounds, gradients, degenerate shapes and export.
 """
