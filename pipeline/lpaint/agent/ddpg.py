@@ -7,7 +7,8 @@ action leads to, and the reward of the action is added outside the critic:
     V(s')   <- gamma (1 - done) (r(s', a') + V_target(s'')),   a' = target_actor(s')
     actor   <- ascend r(s, actor(s)) + (1 - done) V(s')
 
-The value of a finished painting is 0 by definition; the network is not evaluated there.
+``done`` is 1 at step ``max_steps`` - 1, at each scale of the episode. The value of a finished painting is 0 by
+definition. The network is evaluated there, too, with the rest of the batch, and its output is multiplied by 0.
 """
 
 from collections.abc import Callable
@@ -69,7 +70,7 @@ class Ddpg:
 
     @property
     def zero_error_step(self) -> int | None:
-        """The step whose transitions have a TD error of 0 by definition: the last, which no value follows."""
+        """The step whose transitions have a TD error of 0 by definition: the last at each scale of the episode."""
         return self.settings.max_steps - 1 if self.settings.max_steps > 1 else None
 
     def train(self) -> None:
@@ -100,7 +101,9 @@ class Ddpg:
                 group["lr"] = learning_rate(self.settings, network, completed) * factor
 
     def update(self, batch: Batch, actor_batch: Batch, rng: torch.Generator) -> tuple[Tensor | None, Metrics]:
-        """Update discriminator, critic and actor once, in this order, then the target networks.
+        """Make at most one optimizer step each for discriminator, critic and actor, in this order.
+
+        Each target network follows its own network right after that step: the critic's before the actor's step.
 
         Args:
             batch: the critic learns on it.

@@ -65,7 +65,8 @@ class Actor(nn.Module):
         Args:
             canvas: [B, 3, S, S], in [0, 1].
             target: [B, 3, S, S], in [0, 1].
-            fraction: [B], step / max_steps, in [0, 1).
+            fraction: [B], step / max_steps, in [0, 1). In TD targets it reaches 1 (more with a longer horizon) on rows
+                whose result is multiplied by 0.
 
         Returns:
             [B, bundle, stroke_parameters], in [0, 1].
@@ -137,7 +138,10 @@ class Critic(nn.Module):
         )
 
     def forward(self, obs: Tensor, next_obs: Tensor, target: Tensor, fraction: Tensor) -> Tensor:
-        """[B, 3, S, S] images in [0, 1] and ``fraction`` [B] in (0, 1] -> values [B]."""
+        """[B, 3, S, S] images in [0, 1] and ``fraction`` [B] -> values [B].
+
+        ``fraction`` is in (0, 1); where the value is multiplied by 0 it is 1, in TD targets also above 1.
+        """
         return self.trunk(_network_input(obs, next_obs, target, fraction=fraction)).float().squeeze(1)
 
 

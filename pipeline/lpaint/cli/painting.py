@@ -138,8 +138,9 @@ def paint(
             metavar="N",
             min=1,
             max=1_000_000,
-            help=f"Number of strokes; they go where the error is largest.  \\[default: {DEFAULT_STROKES}, or those of "
-            "the agent's episode if it paints by one]",
+            help="Maximum number of strokes. They go where the error is largest; agents trained with `episode` paint "
+            f"them in the order of their episode.  \\[default: {DEFAULT_STROKES}; agents trained with `episode`: the "
+            "length of their episode]",
             rich_help_panel=STROKES,
         ),
     ] = None,
@@ -156,7 +157,7 @@ def paint(
             metavar="N",
             min=1,
             max=1024,
-            help="Tiles for which the agent proposes strokes before one is chosen; more take longer, with less error."
+            help="Tiles for which the agent proposes strokes in each round; larger is slower, with less error."
             f"  \\[default: {DEFAULT_EFFORT}]",
             rich_help_panel=STROKES,
         ),
@@ -187,8 +188,8 @@ def paint(
         str | None,
         typer.Option(
             metavar="COLOUR",
-            help="Colour of the bare canvas and behind transparency: a name or #rrggbb.  \\[default: the agent's own; "
-            "white]",
+            help="Colour of the bare canvas and behind transparency: a name or #rrggbb.  \\[default: canvas as in "
+            "training; white behind transparency]",
             rich_help_panel=LOOK,
         ),
     ] = None,
@@ -210,7 +211,7 @@ def paint(
             metavar="N",
             min=2,
             max=4096,
-            help="Turn the painting into pixel art of this many cells across.",
+            help="Turn the painting into pixel art that is this many cells wide.",
             rich_help_panel=PIXEL_ART,
         ),
     ] = None,
@@ -225,7 +226,10 @@ def paint(
     dither: Annotated[
         bool,
         typer.Option(
-            "--dither", metavar="", help="With --pixel-art: mix colours by patterns.", rich_help_panel=PIXEL_ART
+            "--dither",
+            metavar="",
+            help="With --pixel-art: imitate missing colours with patterns.",
+            rich_help_panel=PIXEL_ART,
         ),
     ] = False,
     onnx: Onnx = None,
