@@ -111,7 +111,7 @@ def test_a_grid_runs_through_the_queue_and_is_compared(repository: Repository) -
     assert "Running stage 'train_agent'" not in output
     repository.lpaint("compare", "--by", "gan", "--where", "agent.updates=40")
     text = (repository.root / "reports/compare/report.md").read_text()
-    assert "it is counted by run" in text
+    assert "made its model and counts for it" in text
     assert "experiment once-more (gan sagan_linear, replay prioritized, algorithm ddpg, seed 1) was restored" in text
     shutil.rmtree(repository.root / "reports/compare")
 

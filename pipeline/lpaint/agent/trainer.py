@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -18,13 +17,11 @@ from lpaint.agent.networks import Actor
 from lpaint.agent.state import TrainingResult, TrainState, actor_spec
 from lpaint.agent.statistics import estimate_statistics
 from lpaint.agent.targets import TargetSampler, place_images, placement
-from lpaint.agent.torch_model import TorchPaintingModel, build_actor
+from lpaint.agent.torch_model import build_actor
 from lpaint.agent.train_step import train_step
+from lpaint.agent.validation import Validation
 from lpaint.data.dataset import PreparedData
 from lpaint.errors import TrainingError
-from lpaint.metrics import l2, psnr, reward
-from lpaint.painting.engine.search import paint
-from lpaint.plots import sheet
 from lpaint.replay import build_replay, saved_canvas
 from lpaint.runtime.interruption import defer_signals
 from lpaint.runtime.messages import notify
@@ -33,7 +30,7 @@ from lpaint.strokes import Rasteriser, get_family
 from lpaint.tracking import Tracker
 from lpaint.training import distributed
 from lpaint.training.checkpoint import CheckpointManager, generator_state, restore_generator
-from lpaint.training.device import Compute, peak_memory
+from lpaint.training.device import Compute
 from lpaint.training.restore import MisfitError, copy_into, entry, load_part
 
 _MAX_ROLLBACKS = 3
@@ -86,8 +83,7 @@ class AgentTraining:
         self._train_rows = torch.from_numpy(data.split("train").copy())
         self.rng = torch.Generator(device).manual_seed(distributed.rank_seed(seed, distributed.rank()))
         self.exploration = build_exploration(self.agent, self.settings, self.rng)
-        rows = data.split("validation")[: self.settings.validation.images]
-        self.validation_targets = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / 255
+        self.validation = Validation(params, data, self.actor_spec, compute, tracker)
         self.progress = TrainState()
         self.best_weights = self._copy_weights()
         if not self._restore():
@@ -242,37 +238,8 @@ class AgentTraining:
             inputs = ((batch.obs, batch.target, batch.step / max_steps) for batch in batches)
             estimate_statistics(self._validated_actor(), inputs)
 
-    @torch.no_grad()
     def _validate(self) -> None:
-        actor = self._validated_actor()
-        actor.eval()
-        model = TorchPaintingModel(actor, self.actor_spec, self.compute)
-        budget = self.params.validation_strokes
-        targets = self.validation_targets
-        # Effort 1 is the fastest, and ranks actors as higher efforts do.
-        canvas = paint(model, targets, [budget], effort=1).snapshots[budget]
-        row = {
-            "update": self.progress.update,
-            "transitions": self.progress.transitions,
-            "samples": self.progress.update * self.params.agent.batch_size,
-            "seconds": self.progress.seconds,
-            "peak_memory_mib": round(peak_memory(), 1),
-            "l2": float(l2(canvas, targets).mean()),
-            "psnr": float(psnr(canvas, targets).mean()),
-            "reward": float(reward(canvas, targets).mean()),
-        }
-        self.progress.curve.append(row)
-        names = ("l2", "psnr", "reward")
-        metrics = {f"validation/{name}": row[name] for name in names}
-        charts = {f"charts/{name}": row[name] for name in ("seconds", "transitions", "peak_memory_mib")}
-        self.tracker.log_metrics(metrics | charts, self.progress.update)
-        shown = min(8, len(targets))
-        self.tracker.log_image("validation", sheet([list(targets[:shown]), list(canvas[:shown])]), self.progress.update)
-        notify(
-            f"update {row['update']}: L2 {row['l2']:.5f}, reward {row['reward']:.4f} at {budget} strokes, "
-            f"{row['seconds']:.0f} s",
-            tqdm.write,
-        )
+        row = self.validation.run(self._validated_actor(), self.progress)
         if row["l2"] < self.progress.best_l2:
             self.progress.best_l2 = row["l2"]
             self.best_weights = self._copy_weights()
