@@ -219,10 +219,10 @@ def test_training_validates_by_the_protocol_and_weights_remember_it(chain: Path,
     assert result.spec.protocol == "episode" and params.validation_strokes == 6
     best = min(result.progress.curve, key=lambda row: row["l2"])
     model = TorchPaintingModel(result.actor, result.spec, training.compute)
-    canvas = paint(model, training.validation.targets, [6]).snapshots[6]
-    assert np.square(canvas - training.validation.targets).mean() == pytest.approx(best["l2"], rel=1e-5)
-    searched = paint_by_search(model, training.validation.targets, [6], effort=1).snapshots[6]
-    assert np.square(searched - training.validation.targets).mean() != pytest.approx(best["l2"], rel=1e-5)
+    canvas = paint(model, training.validator.targets, [6]).snapshots[6]
+    assert np.square(canvas - training.validator.targets).mean() == pytest.approx(best["l2"], rel=1e-5)
+    searched = paint_by_search(model, training.validator.targets, [6], effort=1).snapshots[6]
+    assert np.square(searched - training.validator.targets).mean() != pytest.approx(best["l2"], rel=1e-5)
 
 
 def test_a_search_validates_at_the_strokes_that_are_asked_for() -> None:

@@ -19,7 +19,7 @@ from lpaint.agent.statistics import estimate_statistics
 from lpaint.agent.targets import TargetSampler, place_images, placement
 from lpaint.agent.torch_model import build_actor
 from lpaint.agent.train_step import train_step
-from lpaint.agent.validation import Validation
+from lpaint.agent.validation import Validator
 from lpaint.data.dataset import PreparedData
 from lpaint.errors import TrainingError
 from lpaint.replay import build_replay, saved_canvas
@@ -83,7 +83,7 @@ class AgentTraining:
         self._train_rows = torch.from_numpy(data.split("train").copy())
         self.rng = torch.Generator(device).manual_seed(distributed.rank_seed(seed, distributed.rank()))
         self.exploration = build_exploration(self.agent, self.settings, self.rng)
-        self.validation = Validation(params, data, self.actor_spec, compute, tracker)
+        self.validator = Validator(params, data, self.actor_spec, compute, tracker)
         self.progress = TrainState()
         self.best_weights = self._copy_weights()
         if not self._restore():
@@ -239,7 +239,7 @@ class AgentTraining:
             estimate_statistics(self._validated_actor(), inputs)
 
     def _validate(self) -> None:
-        row = self.validation.run(self._validated_actor(), self.progress)
+        row = self.validator.run(self._validated_actor(), self.progress)
         if row["l2"] < self.progress.best_l2:
             self.progress.best_l2 = row["l2"]
             self.best_weights = self._copy_weights()

@@ -20,7 +20,7 @@ from lpaint.training.device import Compute, peak_memory
 _SHOWN_IMAGES = 8
 
 
-class Validation:
+class Validator:
     """Paints the first images of the validation split, measures the paintings, and logs the results.
 
     Args:
