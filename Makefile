@@ -6,9 +6,13 @@ LOWEST := build/lowest
 # The first of these that exists; or `make PYTHON=/path/to/python3.12 setup`.
 PYTHON ?= $(shell for name in python3.12 python3.11 python3 python; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
+# Of gpu-check: CelebA's archive or folder (synthetic pictures without one), folder of the results, seconds in all.
+FACES ?= $(wildcard data/img_align_celeba.zip)
+OUT ?= build/gpu
+BUDGET ?= 540
 STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml constraints.txt; pwd -P; } | cksum | cut -d' ' -f1)
 
-.PHONY: help setup repro test coverage lowest lint docs ui clean
+.PHONY: help setup repro test coverage lowest lint gpu-check docs ui clean
 
 help:
 	@echo "make setup     virtual environment $(VENV) with the pipeline and the test tools"
@@ -16,6 +20,7 @@ help:
 	@echo "make test      tests, ruff and mypy"
 	@echo "make coverage  tests, and which lines of pipeline/ and stages/ they run"
 	@echo "make lowest    tests of painting with the lowest versions of the base install's packages"
+	@echo "make gpu-check checks and measurements on a GPU: FACES=archive OUT=folder BUDGET=seconds"
 	@echo "make docs      the documentation as a site in site/"
 	@echo "make ui        MLflow's pages on http://127.0.0.1:5000"
 	@echo "make clean     remove the environments and caches; keeps data, models and tracked runs"
@@ -52,6 +57,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu-check: setup
+	$(BIN)/python benchmarks/gpu.py --out "$(OUT)" --budget $(BUDGET) $(if $(FACES),--faces "$(FACES)")
 
 # Packages come from the network once; the build itself and the pages need none.
 docs: setup
