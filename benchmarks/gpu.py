@@ -106,6 +106,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=ROOT / "build/gpu-work", help="folder for data and models")
     parser.add_argument("--ort-site", type=Path, help="folder with another onnxruntime, for the section ort only")
     options = parser.parse_args()
+    if not options.budget > 0:
+        parser.error(f"--budget {options.budget:g}: give the seconds for all sections, above 0")
     for name in ("faces", "ort_site"):
         path = getattr(options, name)
         if path is not None and not path.exists():

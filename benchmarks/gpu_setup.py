@@ -19,7 +19,7 @@ from lpaint.agent.targets import TargetSampler
 from lpaint.agent.train_step import train_step
 from lpaint.bench.training import _agent
 from lpaint.replay import build_replay
-from lpaint.runtime.params import Params, load_params, parse_params
+from lpaint.runtime.params import Params, load_params, merge_values, parse_params
 from lpaint.runtime.profiles import params_with_profile
 from lpaint.strokes import get_family
 from lpaint.training.device import Compute, choose_compute
@@ -79,7 +79,7 @@ class Job:
         params = params_with_profile(ROOT, profile) if profile else load_params(ROOT / "params.yaml")
         values = params.model_dump(by_alias=True)
         for layer in (overlay, SMALL if self.smoke else {}):
-            merge(values, layer)
+            merge_values(values, layer)
         return parse_params(values, "benchmarks/gpu.py")
 
 
@@ -109,15 +109,6 @@ def describe_error(error: BaseException) -> dict[str, str]:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if str(ROOT) in frame.filename]
     lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-4:])]
     return {"error": f"{type(error).__name__}: {str(error)[:500]}", "where": " < ".join(lines)}
-
-
-def merge(values: dict[str, Any], layer: dict[str, Any]) -> None:
-    """Merge nested mappings: those of ``layer`` replace those of ``values``."""
-    for key, value in layer.items():
-        if isinstance(value, dict):
-            merge(values[key], value)
-        else:
-            values[key] = value
 
 
 def compute_for(params: Params, **base: Any) -> Compute:

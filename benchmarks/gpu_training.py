@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_setup import Findings, Job, compute_for, merge, on_gpu, rounded, wait
+from benchmarks.gpu_setup import Findings, Job, compute_for, on_gpu, rounded, wait
 from lpaint.agent.state import TrainState
 from lpaint.agent.torch_model import save_actor
 from lpaint.agent.trainer import AgentTraining
@@ -18,7 +18,7 @@ from lpaint.data.prepare import prepare
 from lpaint.renderer.networks import canvas_rasterisers, renderer_settings
 from lpaint.renderer.training import RendererTraining
 from lpaint.runtime.artifacts import ACTOR_WEIGHTS, PREPARED_DATA, RENDERER_WEIGHTS
-from lpaint.runtime.params import Params, parse_params
+from lpaint.runtime.params import Params, merge_values, parse_params
 from lpaint.strokes import get_family
 from lpaint.tracking import NullTracker
 from lpaint.training.checkpoint import CheckpointManager
@@ -114,7 +114,7 @@ def _time_rounds(build: Callable[[Params, str], AgentTraining], params: Params, 
     """Seconds of each of the first rounds of a training at its final canvas size, with their updates."""
     values = params.model_dump(by_alias=True)
     endless = {"updates": 1_000_000, "checkpoint_every": 1_000_000, "validation": {"every": 1_000_000}}
-    merge(values["agent"], endless | {"curriculum": {"share": 0.0}})
+    merge_values(values["agent"], endless | {"curriculum": {"share": 0.0}})
     training = build(parse_params(values, "timed rounds"), "checkpoints/timed")
     seconds: list[float] = []
     mark = time.perf_counter()

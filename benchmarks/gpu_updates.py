@@ -18,7 +18,6 @@ from benchmarks.gpu_setup import (
     ReadyAgent,
     compute_for,
     describe_error,
-    merge,
     milliseconds,
     on_gpu,
     rounded,
@@ -26,7 +25,7 @@ from benchmarks.gpu_setup import (
 )
 from lpaint.agent.ddpg import Metrics
 from lpaint.gan import gan_names
-from lpaint.runtime.params import parse_params
+from lpaint.runtime.params import merge_values, parse_params
 from lpaint.training import optim
 from lpaint.training.device import compile_problem
 
@@ -98,7 +97,7 @@ def kinds(job: Job, findings: Findings) -> None:
 
 def _try_kind(job: Job, name: str, changes: dict[str, Any], deterministic: bool) -> dict[str, Any]:
     values = job.params(**_SIZES).model_dump(by_alias=True)
-    merge(values["agent"], changes)
+    merge_values(values["agent"], changes)
     params = parse_params(values, name)
     compute = compute_for(params, compile="off", deterministic=deterministic)
     ready = ReadyAgent(params, compute, mapped=name == _MAPPED)

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from lpaint.bench.timing import describe_machine
 from lpaint.files import write_json, write_text
+from lpaint.runtime.params import merge_values
 
 ROOT = Path(__file__).parents[1]
 PORTRAITS = 200
@@ -57,7 +58,7 @@ def _train(root: Path, profile: str, processes: int, threads: int, rounds: int) 
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     if profile:
         overlay = YAML(typ="safe").load((ROOT / f"profiles/{profile}.yaml").read_text(encoding="utf-8"))
-        values["agent"] = _merged(values["agent"], overlay.get("agent", {}))
+        merge_values(values["agent"], overlay.get("agent", {}))
         values["stroke"] |= overlay.get("stroke", {})
     # Synthetic data, so that every profile can be timed anywhere.
     values["data"] |= {"source": "synthetic", "limit": PORTRAITS}
@@ -81,11 +82,6 @@ def _train(root: Path, profile: str, processes: int, threads: int, rounds: int) 
     run.unlink()
     speeds = [event["values"].get("charts/updates_per_second") for event in events if event["event"] == "metrics"]
     return [1 / speed for speed in speeds if speed][1:]
-
-
-def _merged(values: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    nested = {key: _merged(values[key], value) for key, value in overlay.items() if isinstance(value, dict)}
-    return values | overlay | nested
 
 
 def table(report: dict[str, Any]) -> str:

@@ -44,6 +44,13 @@ def test_sections_beyond_the_budget_are_skipped(tmp_path: Path) -> None:
     assert code == 0 and found["env"]["state"] == "skipped"
 
 
+@pytest.mark.parametrize("budget", ["-5", "0", "nan"])
+def test_a_budget_is_above_0(tmp_path: Path, budget: str) -> None:
+    command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--budget", budget]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "give the seconds for all sections, above 0" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("found", "problems"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from lpaint.runtime.artifacts import ACTOR_WEIGHTS, EVALUATION_REPORT, PREPARED_SUMMARY, RENDERER_WEIGHTS
-from lpaint.runtime.params import Params, load_params, parse_params
+from lpaint.runtime.params import Params, load_params, merge_values, parse_params
 from lpaint.tracking import NullTracker
 from stages import evaluate, export_onnx, prepare, pretrain_renderer, train_agent
 from stages.runner import run_tracked
@@ -49,7 +49,7 @@ def tiny_values(**overlay: Any) -> dict[str, Any]:
     """The committed parameters with OVERLAY and ``overlay`` (nested mappings) merged into them."""
     values = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for layer in (OVERLAY, overlay):
-        _merge(values, layer)
+        merge_values(values, layer)
     return values
 
 
@@ -82,11 +82,3 @@ def run_chain(root: Path, tracked: bool = True, **overlay: Any) -> None:
         run_tracked("export_onnx", export_onnx.run)
     finally:
         os.chdir(before)
-
-
-def _merge(values: dict[str, Any], overlay: dict[str, Any]) -> None:
-    for key, value in overlay.items():
-        if isinstance(value, dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value

@@ -375,6 +375,15 @@ def parse_params(values: dict[str, Any], origin: str) -> Params:
         raise ParamsError(f"{origin}: {_sentence(problems[0])}") from None
 
 
+def merge_values(values: dict[str, Any], layer: dict[str, Any]) -> None:
+    """Merge nested mappings: the values of ``layer`` replace those of ``values``, section by section."""
+    for key, value in layer.items():
+        if isinstance(value, dict):
+            merge_values(values[key], value)
+        else:
+            values[key] = value
+
+
 def known_keys() -> list[str]:
     """All keys of ``params.yaml`` with dots, sections included."""
     return _all_keys(Params)
